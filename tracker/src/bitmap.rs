@@ -1,0 +1,219 @@
+//! [`ReportBitmap`]: the caller's buffer that a report is OR-ed into.
+//!
+//! The format is the kernel's: little-endian 64-bit words, whose first bit is the page at the start of the range. A
+//! report only ever sets bits. Page sizes are converted here, and nowhere else: a dirty range sets the bit of every
+//! page of the report that it touches, whatever the sizes and alignments.
+
+use thiserror::Error;
+
+use crate::granules::{GRANULE, Granules, bytes_of};
+use crate::sparse::BitSink;
+use crate::{Iova, IovaRange, PageSize};
+
+/// Why a buffer cannot hold a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BitmapError {
+    /// It is shorter than the bits of the range.
+    #[error("a bitmap of {required} bytes is needed, the buffer has {given}")]
+    TooShort {
+        /// The bytes needed, see [`ReportBitmap::required_len`].
+        required: usize,
+        /// The bytes there are.
+        given: usize,
+    },
+    /// The number of bytes needed is not a `usize`.
+    #[error("the bitmap is too large for this machine")]
+    TooLarge,
+}
+
+/// A bitmap of the dirty pages of a range, one bit per page of a given size.
+///
+/// The range need not be aligned to the page size: bit `n` stands for the bytes from `start + n * page_size` on, and
+/// the last page may be a short one.
+#[derive(Debug)]
+pub struct ReportBitmap<'a> {
+    range: IovaRange,
+    page_size: PageSize,
+    target: Target<'a>,
+}
+
+/// Where the bits go.
+#[derive(Debug)]
+enum Target<'a> {
+    /// The caller's buffer, of whole 64-bit words.
+    Words(&'a mut [[u8; 8]]),
+    /// A set of granules of the address space.
+    Granules(&'a Granules),
+}
+
+impl<'a> ReportBitmap<'a> {
+    /// A bitmap of `range` in `bytes`, in which bits may be set already.
+    ///
+    /// # Errors
+    /// [`BitmapError::TooShort`] if `bytes` is shorter than [`required_len`](Self::required_len).
+    pub fn new(range: IovaRange, page_size: PageSize, bytes: &'a mut [u8]) -> Result<Self, BitmapError> {
+        let required = Self::required_len(range, page_size)?;
+        let given = bytes.len();
+        let bytes = bytes
+            .get_mut(..required)
+            .ok_or(BitmapError::TooShort { required, given })?;
+        let (words, _) = bytes.as_chunks_mut();
+        Ok(Self {
+            range,
+            page_size,
+            target: Target::Words(words),
+        })
+    }
+
+    /// The bytes that a bitmap of `range` takes: a multiple of 8.
+    ///
+    /// # Errors
+    /// [`BitmapError::TooLarge`] if that is not a `usize`.
+    pub fn required_len(range: IovaRange, page_size: PageSize) -> Result<usize, BitmapError> {
+        let words = (last_page(range, page_size) / 64 + 1)
+            .checked_mul(8)
+            .ok_or(BitmapError::TooLarge)?;
+        usize::try_from(words).map_err(|_| BitmapError::TooLarge)
+    }
+
+    /// A report of `range` that goes into `granules`.
+    pub(crate) fn into_granules(range: IovaRange, granules: &'a Granules) -> Self {
+        Self {
+            range,
+            page_size: GRANULE,
+            target: Target::Granules(granules),
+        }
+    }
+
+    /// The range reported.
+    pub fn range(&self) -> IovaRange {
+        self.range
+    }
+
+    /// The bytes that one bit stands for.
+    pub fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    /// Sets the bit of every page that `dirty` touches; what lies outside of the bitmap's range is ignored.
+    pub fn mark(&mut self, dirty: IovaRange) {
+        let Some(dirty) = self.range.intersection(&dirty) else {
+            return;
+        };
+        match &mut self.target {
+            Target::Words(words) => {
+                let page = |iova: Iova| (iova.get() - self.range.start().get()) >> self.page_size.shift();
+                set_span(words, page(dirty.start()), page(dirty.last()));
+            }
+            Target::Granules(granules) => granules.mark(dirty),
+        }
+    }
+
+    /// Whether the page of `iova` is dirty. Outside of the range nothing is.
+    pub fn is_dirty(&self, iova: Iova) -> bool {
+        if !self.range.contains_iova(iova) {
+            return false;
+        }
+        match &self.target {
+            Target::Words(words) => {
+                let page = (iova.get() - self.range.start().get()) >> self.page_size.shift();
+                u64::from_le_bytes(words[(page / 64) as usize]) >> (page % 64) & 1 != 0
+            }
+            Target::Granules(granules) => granules.is_marked(iova),
+        }
+    }
+
+    /// The number of dirty pages.
+    pub fn count(&self) -> u64 {
+        match &self.target {
+            Target::Words(words) => words.iter().map(|word| ones(u64::from_le_bytes(*word))).sum(),
+            Target::Granules(granules) => {
+                let mut count = Count(0);
+                granules.peek(&self.range, &mut count);
+                count.0
+            }
+        }
+    }
+}
+
+/// Takes granules from a [`Granules`].
+impl BitSink for ReportBitmap<'_> {
+    #[inline]
+    fn word(&mut self, word: u64, bits: u64) {
+        let start = word << (GRANULE.shift() + 6);
+        let last = start + (GRANULE.bytes() * 64 - 1);
+        let (from, to) = (self.range.start().get(), self.range.last().get());
+        let aligned = from.is_multiple_of(GRANULE.bytes()) && from <= start && last <= to;
+        match &mut self.target {
+            Target::Words(words) if aligned && self.page_size == GRANULE => {
+                or_bits(words, (start - from) >> GRANULE.shift(), bits);
+            }
+            _ => self.mark_runs(word * 64, bits),
+        }
+    }
+
+    fn span(&mut self, first: u64, last: u64) {
+        self.mark(bytes_of(first, last));
+    }
+}
+
+impl ReportBitmap<'_> {
+    /// Marks every run of set bits; bit 0 is the granule `base`.
+    fn mark_runs(&mut self, base: u64, mut bits: u64) {
+        while bits != 0 {
+            let first = u64::from(bits.trailing_zeros());
+            let length = u64::from((bits >> first).trailing_ones());
+            self.span(base + first, base + first + length - 1);
+            // Adding the lowest set bit carries through the run and leaves the bits above it.
+            bits &= bits.wrapping_add(1 << first);
+        }
+    }
+}
+
+/// Counts the bits it is given.
+struct Count(u64);
+
+impl BitSink for Count {
+    fn word(&mut self, _word: u64, bits: u64) {
+        self.0 += ones(bits);
+    }
+
+    fn span(&mut self, first: u64, last: u64) {
+        self.0 += last - first + 1;
+    }
+}
+
+fn ones(word: u64) -> u64 {
+    u64::from(word.count_ones())
+}
+
+/// The number of the page that the range ends in.
+fn last_page(range: IovaRange, page_size: PageSize) -> u64 {
+    (range.last().get() - range.start().get()) >> page_size.shift()
+}
+
+fn or_word(word: &mut [u8; 8], bits: u64) {
+    *word = (u64::from_le_bytes(*word) | bits).to_le_bytes();
+}
+
+/// ORs the 64 bits `bits` in at bit `at`.
+#[inline]
+fn or_bits(words: &mut [[u8; 8]], at: u64, bits: u64) {
+    let (word, shift) = ((at / 64) as usize, at % 64);
+    or_word(&mut words[word], bits << shift);
+    if shift != 0 {
+        or_word(&mut words[word + 1], bits >> (64 - shift));
+    }
+}
+
+/// Sets the bits `first..=last`.
+fn set_span(words: &mut [[u8; 8]], first: u64, last: u64) {
+    let (first_word, last_word) = ((first / 64) as usize, (last / 64) as usize);
+    let (from, to) = (u64::MAX << (first % 64), u64::MAX >> (63 - last % 64));
+    if first_word == last_word {
+        return or_word(&mut words[first_word], from & to);
+    }
+    or_word(&mut words[first_word], from);
+    words[first_word + 1..last_word].fill([0xff; 8]);
+    or_word(&mut words[last_word], to);
+}

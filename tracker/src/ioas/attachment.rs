@@ -1,0 +1,99 @@
+//! [`Attachment`]: one device's hold on an address space.
+
+use std::sync::Arc;
+
+use super::{Ioas, LogError, Selection, checked_ranges};
+use crate::{DirtyTracker, IovaRange, PageSize, ReportBitmap};
+
+/// A device attached to an [`Ioas`], until it is dropped. Dropping it stops its log.
+#[derive(Debug)]
+pub struct Attachment {
+    ioas: Arc<Ioas>,
+    id: u64,
+    name: String,
+    selection: Selection,
+    tracker: Arc<dyn DirtyTracker>,
+}
+
+impl Attachment {
+    pub(super) fn new(
+        ioas: Arc<Ioas>,
+        id: u64,
+        name: &str,
+        selection: Selection,
+        tracker: Arc<dyn DirtyTracker>,
+    ) -> Self {
+        Self {
+            ioas,
+            id,
+            name: name.to_owned(),
+            selection,
+            tracker,
+        }
+    }
+
+    /// The address space that the device is attached to.
+    pub fn ioas(&self) -> &Arc<Ioas> {
+        &self.ioas
+    }
+
+    /// Which tracker serves the device, and why.
+    pub fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// Starts the device's log of `ranges`, in any order; an empty list is the whole address space.
+    ///
+    /// The first device of the address space to start begins a log with nothing in it; a further one adds its ranges, of
+    /// which those that were not started yet begin clean. Writes of *all* devices are recorded from the first START on.
+    /// `page_size` is the size of the pages that reports will ask for; it matters to trackers that can track in several.
+    ///
+    /// # Errors
+    /// [`LogError`]; the device has not started then, and the others' log goes on as it was.
+    pub fn start(&self, ranges: &[IovaRange], page_size: PageSize) -> Result<(), LogError> {
+        let ranges = checked_ranges(ranges)?;
+        self.ioas.state.lock().start(self.id, ranges, page_size)
+    }
+
+    /// Stops the device's log. The log of the address space, its ranges included, ends with the last device's.
+    ///
+    /// # Errors
+    /// [`LogError::NotStarted`]; [`LogError::TrackerFailed`] if a tracker does not stop, though the device has.
+    pub fn stop(&self) -> Result<(), LogError> {
+        self.ioas.state.lock().stop(self.id)
+    }
+
+    /// Whether the device has started its log.
+    pub fn is_started(&self) -> bool {
+        self.ioas.state.lock().group.started.contains(&self.id)
+    }
+
+    /// Marks in `report` every page of its range that any device wrote since it was last reported, and forgets it.
+    ///
+    /// The range may be any part of what the devices of the address space have started, holes included. It is a page of
+    /// the report if any byte of it was written, and possibly if bytes close by were: see [`ReportBitmap`].
+    ///
+    /// # Errors
+    /// [`LogError::NotStarted`] and [`LogError::RangeNotStarted`], with nothing changed. After
+    /// [`LogError::TrackerFailed`] the log is lost: `report` is of no use, and further reports fail too until every
+    /// device has stopped.
+    pub fn report(&self, report: &mut ReportBitmap<'_>) -> Result<(), LogError> {
+        if !self.is_started() {
+            return Err(LogError::NotStarted);
+        }
+        self.ioas.report(report)
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let mut state = self.ioas.state.lock();
+        match state.stop(self.id) {
+            Ok(()) | Err(LogError::NotStarted) => {}
+            Err(error) => {
+                tracing::error!(device = self.name, %error, "cannot stop the log of a detached device");
+            }
+        }
+        state.log.unlink(&self.tracker);
+    }
+}

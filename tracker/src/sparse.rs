@@ -1,0 +1,174 @@
+//! [`SparseBitmap`]: a bitmap of up to 2^40 bits that any number of threads set and one at a time reads.
+//!
+//! ```text
+//! root       bit: is the group's word non-zero?      1 bit per 2 Mi bits  (8 GiB of 4 KiB pages)
+//! groups     bit: may the chunk have set bits?       1 bit per 32 Ki bits (128 MiB)
+//! directory  where the chunk's memory is; 0: nowhere
+//! summaries  bit: may the leaf word be non-zero?     8 words per chunk
+//! leaves     the bits                                512 words per chunk
+//! ```
+//!
+//! A reader walks down from the root and touches what is set; a chunk gets memory when a bit of it is first set and
+//! keeps it. The memory is bounded: when the budget of chunks is used up, a chunk without memory has a single bit in
+//! `coarse`, and all of it counts as set.
+//!
+//! # Order
+//!
+//! [`set`](SparseBitmap::set) sets the leaf bit, then makes sure of each level above, from the bottom up.
+//! [`take`](SparseBitmap::take) clears from the top down. Every one of these accesses is sequentially consistent, so of
+//! a setter and a reader at least one sees the other's step: either the reader finds the leaf bit, or the setter finds
+//! a level cleared and sets it again. Every setter looks at *every* level, even where another one has just set the
+//! level below: that one may not have got further yet.
+//!
+//! A setter that finds its leaf bit set returns at once; the one that set it may still be on its way up. A
+//! reader that runs in between leaves the bit to the next one. Whoever must see it (the page is being unmapped, the
+//! devices have stopped) has waited for both setters first.
+//!
+//! What this module does *not* do: keep the caller's own data in order with the bits (see [`crate::Barrier`]).
+
+mod set;
+mod slab;
+mod walk;
+
+use std::io;
+
+use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
+use slab::Slab;
+
+/// Bits of a word.
+const WORD: u64 = 64;
+/// Leaf words of a chunk.
+const CHUNK_WORDS: u64 = if cfg!(loom) { 64 } else { 512 };
+/// Summary words of a chunk.
+const CHUNK_SUMMARIES: u64 = CHUNK_WORDS / WORD;
+/// Bits of a chunk.
+pub(crate) const CHUNK_BITS: u64 = CHUNK_WORDS * WORD;
+
+/// Takes the set bits that a reader finds.
+pub(crate) trait BitSink {
+    /// The bits `bits` of the word `word` (bits `64 * word` and on) are set.
+    fn word(&mut self, word: u64, bits: u64);
+    /// The bits `first..=last` are all set.
+    fn span(&mut self, first: u64, last: u64);
+}
+
+/// A [`BitSink`] that forgets what it is given.
+pub(crate) struct Discard;
+
+impl BitSink for Discard {
+    fn word(&mut self, _word: u64, _bits: u64) {}
+    fn span(&mut self, _first: u64, _last: u64) {}
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct SparseBitmap {
+    /// The number of bits.
+    end: u64,
+    root: Slab<AtomicU64>,
+    groups: Slab<AtomicU64>,
+    coarse: Slab<AtomicU64>,
+    /// For each chunk the number of its memory. Number 0 belongs to no chunk and stays all clear, so that a look at a
+    /// bit of a chunk without memory needs no case of its own.
+    directory: Slab<AtomicU32>,
+    summaries: Slab<AtomicU64>,
+    leaves: Slab<AtomicU64>,
+    memory: Mutex<Budget>,
+    /// Held while a reader has cleared upper levels and not yet restored what it leaves below them.
+    reading: Mutex<()>,
+}
+
+/// The chunk memories handed out, and how many there are.
+#[derive(Debug)]
+struct Budget {
+    used: u32,
+    max: u32,
+}
+
+impl SparseBitmap {
+    /// A bitmap of `end` clear bits with memory for at most `max_chunks` chunks of [`CHUNK_BITS`] bits.
+    pub(crate) fn new(end: u64, max_chunks: u32) -> io::Result<Self> {
+        let words = |bits: u64| usize::try_from(bits.div_ceil(WORD)).map_err(|_| out_of_memory());
+        let chunks = end.div_ceil(CHUNK_BITS);
+        let max = u32::try_from(chunks).map_or(max_chunks, |chunks| chunks.min(max_chunks));
+        let memories = usize::try_from(max).map_err(|_| out_of_memory())? + 1;
+        let (groups, directory) = (
+            words(chunks)?,
+            usize::try_from(chunks).map_err(|_| out_of_memory())?,
+        );
+        Ok(Self {
+            end,
+            root: Slab::new(words(groups as u64)?)?,
+            groups: Slab::new(groups)?,
+            coarse: Slab::new(groups)?,
+            directory: Slab::new(directory)?,
+            summaries: Slab::new(memories * CHUNK_SUMMARIES as usize)?,
+            leaves: Slab::new(memories * CHUNK_WORDS as usize)?,
+            memory: Mutex::new(Budget { used: 0, max }),
+            reading: Mutex::new(()),
+        })
+    }
+
+    /// The number of bits.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Whether bit `bit` is set. Bits past the end never are.
+    pub(crate) fn test(&self, bit: u64) -> bool {
+        if bit >= self.end {
+            return false;
+        }
+        let chunk = bit / CHUNK_BITS;
+        self.leaf(self.number(chunk), bit / WORD).load(Ordering::SeqCst) & bit_of(bit) != 0
+            || self.coarse[index(chunk / WORD)].load(Ordering::SeqCst) & bit_of(chunk) != 0
+    }
+
+    /// The number of the chunk's memory, 0 if it has none.
+    fn number(&self, chunk: u64) -> u64 {
+        u64::from(self.directory[index(chunk)].load(Ordering::Acquire))
+    }
+
+    /// The leaf word `word` (counted from the start of the bitmap) of the chunk with memory `number`.
+    fn leaf(&self, number: u64, word: u64) -> &AtomicU64 {
+        &self.leaves[index(number * CHUNK_WORDS + word % CHUNK_WORDS)]
+    }
+
+    /// The summary word that covers the leaf word `word`.
+    fn summary(&self, number: u64, word: u64) -> &AtomicU64 {
+        &self.summaries[index(number * CHUNK_SUMMARIES + word % CHUNK_WORDS / WORD)]
+    }
+}
+
+fn out_of_memory() -> io::Error {
+    io::ErrorKind::OutOfMemory.into()
+}
+
+/// An index into an array that was made with a length that fits.
+#[inline]
+fn index(value: u64) -> usize {
+    value as usize
+}
+
+/// The bit of `value` in its word.
+#[inline]
+fn bit_of(value: u64) -> u64 {
+    1 << (value % WORD)
+}
+
+/// The bits of word `word` that lie in `first..=last`; at least one of them does.
+#[inline]
+fn span_mask(word: u64, first: u64, last: u64) -> u64 {
+    let low = first.saturating_sub(word * WORD);
+    let high = (last - word * WORD).min(WORD - 1);
+    (u64::MAX << low) & (u64::MAX >> (WORD - 1 - high))
+}
+
+/// The numbers of the set bits of `word`, ascending.
+fn set_bits(mut word: u64) -> impl Iterator<Item = u64> {
+    std::iter::from_fn(move || {
+        let bit = (word != 0).then(|| u64::from(word.trailing_zeros()))?;
+        word &= word - 1;
+        Some(bit)
+    })
+}
