@@ -14,13 +14,13 @@
 //! The crate talks to any server of the protocol and shares no code with one, so that a mistake made on one side is not
 //! made on the other as well. It does not run guest code.
 
-//pub mod bench;
-//pub mod cli;
+pub mod bench;
+pub mod cli;
 pub mod client;
 pub mod driver;
-//pub mod migrate;
+pub mod migrate;
 pub mod oracle;
-//pub mod report;
-//pub mod spawn;
+pub mod report;
+pub mod spawn;
 pub mod vmm;
 pub mod wire;

@@ -13,9 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no server behind the path.
-    #[error(
-        "cannot connect to {path}: {source}; is the device server running, and is this its --socket-path?"
-    )]
+    #[error("cannot connect to {path}; is the device server running, and is this its --socket-path?")]
     Connect {
         /// The socket's path.
         path: PathBuf,

@@ -136,7 +136,7 @@ impl Client {
         let (answer, mut reply) = self.exchange::<MigData>(command, &[request.as_bytes()], &[])?;
         let mut data = std::mem::take(&mut reply.payload);
         data.drain(..head);
-        if answer.size > size || data.len() != answer.size as usize {
+        if answer.size > size || data.len() < answer.size as usize {
             return Err(Error::Protocol {
                 command,
                 violation: Violation::Field {
@@ -145,6 +145,8 @@ impl Client {
                 },
             });
         }
+        // Some servers send as many bytes as were asked for, whatever the size says.
+        data.truncate(answer.size as usize);
         Ok(data)
     }
 

@@ -1,6 +1,7 @@
 //! The driver's half of the descriptor and completion rings.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -214,5 +215,23 @@ impl Ring {
         self.memory.read(address, &mut bytes)?;
         self.consumed = self.consumed.wrapping_add(1);
         Ok(Some(zerocopy::transmute!(bytes)))
+    }
+
+    /// Waits for the next completion, `None` when there is none in time.
+    ///
+    /// # Errors
+    ///
+    /// There is no guest memory there any more.
+    pub fn wait(&mut self, timeout: Duration) -> Result<Option<Completion>, MemoryError> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(completion) = self.poll()? {
+                return Ok(Some(completion));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
     }
 }

@@ -24,9 +24,18 @@ pub(super) fn hash(content: &[u8]) -> u64 {
 }
 
 /// A hash for each page, region by region.
-#[derive(Default)]
 pub(super) struct PageHashes {
     regions: BTreeMap<u64, Vec<u64>>,
+    zero: u64,
+}
+
+impl Default for PageHashes {
+    fn default() -> Self {
+        Self {
+            regions: BTreeMap::new(),
+            zero: hash(&[0; PAGE_SIZE as usize]),
+        }
+    }
 }
 
 impl PageHashes {
@@ -53,6 +62,13 @@ impl PageHashes {
             return Copied::Redundant;
         }
         Copied::Needed
+    }
+
+    pub(super) fn copied_zero(&mut self, iova: u64) {
+        let zero = self.zero;
+        if let Some(slot) = self.slot(iova) {
+            *slot = zero;
+        }
     }
 
     /// Whether the page holds something else than what was copied; false for one that was not copied yet.

@@ -83,6 +83,11 @@ impl Oracle {
         self.hashes.copied(iova, content)
     }
 
+    /// The page at `iova` was a hole, and was told to the destination as a page of zeros.
+    pub fn copied_zero(&mut self, iova: u64) {
+        self.hashes.copied_zero(iova);
+    }
+
     /// Looks at every page that the report of `pass` did not name.
     ///
     /// # Errors

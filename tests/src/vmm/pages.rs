@@ -24,7 +24,7 @@ impl RegionPages {
 impl PageSet {
     /// An empty set of pages of `memory` as it is laid out now.
     pub fn of(memory: &GuestMemory) -> Self {
-        let regions = memory.regions().iter().map(|region| {
+        let regions = memory.regions().into_iter().map(|region| {
             let pages = region.size() / PAGE_SIZE;
             RegionPages {
                 iova: region.iova(),

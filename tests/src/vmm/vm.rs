@@ -13,7 +13,7 @@ use crate::client;
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
     /// A device's server refused or failed.
-    #[error("{device}: while {doing}: {source}")]
+    #[error("{device}: while {doing}")]
     Device {
         /// The device.
         device: String,

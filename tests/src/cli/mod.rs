@@ -1,0 +1,92 @@
+//! The command line.
+//!
+//! Exit codes: 0 the check passed, 1 it failed, 2 it could not be made (usage, or nothing to check).
+
+mod migrate;
+mod size;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+pub use size::parse_size;
+
+/// Checks vfio-user device servers from the client's side.
+#[derive(Debug, Parser)]
+#[command(name = "vfio-user-check", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to log on standard error, for example `debug` or `vfio_user_check=trace`.
+    #[arg(
+        long,
+        global = true,
+        default_value = "warn",
+        env = "RUST_LOG",
+        value_name = "FILTER"
+    )]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Live-migrate the devices of one VM between two sets of servers and verify every page.
+    Migrate(migrate::Args),
+    /// Measure servers from the client's side.
+    #[command(subcommand)]
+    Bench(crate::bench::Command),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Passed,
+    Failed,
+}
+
+/// Parses the command line and runs it.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::new(&cli.log);
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let ended = match cli.command {
+        Command::Migrate(args) => migrate::run(&args),
+        Command::Bench(command) => crate::bench::run(&command).map(|()| Ended::Passed),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "vfio-user-check",
+                &mut std::io::stdout(),
+            );
+            Ok(Ended::Passed)
+        }
+    };
+    match ended {
+        Ok(Ended::Passed) => ExitCode::SUCCESS,
+        Ok(Ended::Failed) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("vfio-user-check: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,15 @@
+//! What a migration did, for people and for machines.
+// Figures for people: none is negative, and they are rounded anyway.
+#![allow(clippy::cast_precision_loss, clippy::cast_sign_loss)]
+
+mod junit;
+mod progress;
+mod svg;
+mod text;
+mod units;
+
+pub use junit::junit;
+pub use progress::ProgressBar;
+pub use svg::svg;
+pub use text::text;
+pub use units::{bytes, count, seconds};

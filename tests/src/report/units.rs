@@ -1,0 +1,53 @@
+//! Figures with units.
+
+/// Bytes with a binary unit.
+pub fn bytes(value: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut scaled = value as f64;
+    let mut unit = 0;
+    while scaled >= 1024.0 && unit + 1 < UNITS.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{value} B"),
+        _ => format!("{scaled:.1} {}", UNITS[unit]),
+    }
+}
+
+/// Seconds with a fitting unit.
+pub fn seconds(value: f64) -> String {
+    match value {
+        v if v >= 1.0 => format!("{v:.2} s"),
+        v if v >= 1e-3 => format!("{:.1} ms", v * 1e3),
+        v if v >= 1e-6 => format!("{:.1} us", v * 1e6),
+        v => format!("{:.0} ns", v * 1e9),
+    }
+}
+
+/// A number with its thousands apart.
+pub fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(' ');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bytes, count, seconds};
+
+    #[test]
+    fn figures_have_fitting_units() {
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(3 << 30), "3.0 GiB");
+        assert_eq!(seconds(0.0123), "12.3 ms");
+        assert_eq!(count(1_234_567), "1 234 567");
+        assert_eq!(count(999), "999");
+    }
+}

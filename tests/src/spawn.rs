@@ -1,0 +1,119 @@
+//! Starts a device server, waits until it listens, and stops it again.
+//!
+//! The server keeps to the specification's conventions for backend programs: `--socket-path`, standard error for its log,
+//! SIGTERM to end. What it wrote is kept, so that a failed test can show it.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a server may take to listen.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a server may take to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server that runs. It is killed when this is dropped.
+pub struct Server {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts `command` with its standard error in the file `log`, and waits until each of `sockets` is there.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started, or it ends or does not listen in time; the error has its log.
+    pub fn start(mut command: Command, log: &Path, sockets: &[PathBuf]) -> io::Result<Self> {
+        let file = std::fs::File::create(log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()?;
+        let mut server = Self {
+            child,
+            log: log.to_owned(),
+        };
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !sockets.iter().all(|socket| socket.exists()) {
+            if let Some(status) = server.child.try_wait()? {
+                return Err(io::Error::other(format!(
+                    "the server ended with {status}:\n{}",
+                    server.log()
+                )));
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!(
+                    "the server does not listen:\n{}",
+                    server.log()
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(server)
+    }
+
+    /// What the server wrote so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The server's process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether the server still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Asks the server to end, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// It does not end in time.
+    pub fn stop(mut self) -> io::Result<ExitStatus> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM)?;
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!(
+                    "the server does not end on SIGTERM:\n{}",
+                    self.log()
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The signal that killed the server, if one did.
+    pub fn killed_by(&mut self) -> Option<i32> {
+        self.child
+            .try_wait()
+            .ok()
+            .flatten()
+            .and_then(|status| status.signal())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the server ({})\n{}", self.log.display(), self.log());
+        }
+    }
+}
