@@ -83,6 +83,20 @@ impl Attachment {
         }
         self.ioas.report(report)
     }
+
+    /// Whether [`report`](Self::report) of `range` would be refused. Nothing is read or forgotten.
+    ///
+    /// For callers that must not begin what they cannot undo, as an unmap, before they know.
+    ///
+    /// # Errors
+    /// As of [`report`](Self::report).
+    pub fn check_range(&self, range: &IovaRange) -> Result<(), LogError> {
+        let state = self.ioas.state.lock();
+        match state.group.reader {
+            Some(reader) if state.group.started.contains(&self.id) => state.log.check(reader, range),
+            _ => Err(LogError::NotStarted),
+        }
+    }
 }
 
 impl Drop for Attachment {

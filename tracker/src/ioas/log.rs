@@ -125,6 +125,11 @@ impl Log {
         result
     }
 
+    /// Whether [`read`](Self::read) of `range` would be refused, with nothing read.
+    pub(super) fn check(&self, id: ReaderId, range: &IovaRange) -> Result<(), LogError> {
+        self.checked(id, range).map(drop)
+    }
+
     /// Moves what is due for a reader to `report`.
     pub(super) fn read(&mut self, id: ReaderId, report: &mut ReportBitmap<'_>) -> Result<(), LogError> {
         let range = report.range();
