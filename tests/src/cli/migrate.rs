@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::Ended;
 use super::size::{parse_page_size, parse_size};
 use crate::migrate::churn::Churn;
-use crate::migrate::{Load, MigrateError, Options, Outcome, Silent, Workload, run as run_migration};
+use crate::migrate::{Load, MigrateError, Options, Outcome, PreCopy, Silent, Workload, run as run_migration};
 use crate::oracle::Depth;
 use crate::report;
 use crate::vmm::{Backing, GuestMemory, Vm};
@@ -85,6 +85,9 @@ pub(super) struct Args {
     /// Leave memory that no device writes empty, instead of filling it: large guests then cost only what is written.
     #[arg(long)]
     sparse: bool,
+    /// Whether device state is read while the devices run.
+    #[arg(long, value_enum, default_value_t = PreCopy::Auto)]
+    pre_copy: PreCopy,
     /// Between the passes plug and unplug memory, reset devices and restart logging.
     #[arg(long)]
     churn: bool,
@@ -130,6 +133,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ended> {
         page_size: args.page_size,
         max_passes: args.passes,
         threshold: args.threshold,
+        pre_copy: args.pre_copy,
         depth: args.oracle,
         ..Options::default()
     };

@@ -11,6 +11,16 @@ use super::transfer::Transfer;
 use crate::oracle::{Depth, Oracle, Verdict};
 use crate::vmm::{Device, IrqKind, PAGE_SIZE, PageSet, Vm};
 
+/// Whether device state is read while the devices run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum PreCopy {
+    /// Where the devices offer it.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
 /// How to migrate.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -22,6 +32,8 @@ pub struct Options {
     pub threshold: u64,
     /// Bytes of device state per message.
     pub chunk: u32,
+    /// Whether device state is read while the devices run.
+    pub pre_copy: PreCopy,
     /// How much the oracle looks at.
     pub depth: Depth,
 }
@@ -33,6 +45,7 @@ impl Default for Options {
             max_passes: 8,
             threshold: 256,
             chunk: 1 << 20,
+            pre_copy: PreCopy::Auto,
             depth: Depth::Full,
         }
     }
@@ -110,8 +123,12 @@ impl<'a> Migration<'a> {
             });
         }
         observer.event(Event::Stage("starting DMA logging"));
-        let support = Support::of(source)?;
+        let offered = Support::of(source)?;
         Support::of(dest)?;
+        let support = match options.pre_copy {
+            PreCopy::Auto => offered,
+            PreCopy::Off => offered.without_pre_copy(),
+        };
         let plan = LoggingPlan::new(source, options.page_size)?;
         let oracle = Oracle::new(source.memory(), options.depth);
         let now = Instant::now();

@@ -17,12 +17,12 @@ mod transfer;
 mod workload;
 
 pub use dirty::{LoggingPlan, qemu_ranges};
-pub use engine::{Event, Migration, Observer, Options, Silent};
+pub use engine::{Event, Migration, Observer, Options, PreCopy, Silent};
 pub use run::run;
 pub use saved_state::{Support, cancel_saving, read_available, read_stream, resume, write_stream};
 pub use stats::{Outcome, PassKind, PassStats, ReplayCheck};
 pub use transfer::{PAGE_HEADER, Transfer};
-pub use workload::{Arena, Load, Workload, WorkloadError};
+pub use workload::{AfterCheck, Arena, Load, Workload, WorkloadError};
 
 /// Why a migration could not go on.
 #[derive(Debug, thiserror::Error)]

@@ -43,6 +43,14 @@ impl Support {
         Ok(Self { flags })
     }
 
+    /// The same, but that the devices are to be left in RUNNING until they stop.
+    #[must_use]
+    pub fn without_pre_copy(self) -> Self {
+        Self {
+            flags: self.flags & !consts::MIGRATION_PRE_COPY,
+        }
+    }
+
     /// Whether state can be read while the devices run.
     pub fn pre_copy(self) -> bool {
         self.flags & consts::MIGRATION_PRE_COPY != 0

@@ -87,6 +87,17 @@ impl Arena {
 pub struct Workload {
     generators: Vec<Option<Generator>>,
     positions: Vec<Vec<u64>>,
+    after_check: AfterCheck,
+}
+
+/// What becomes of the generators once the destination is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AfterCheck {
+    /// They stay stopped.
+    #[default]
+    Stop,
+    /// They start anew, with other seeds: the VM is to migrate again.
+    Restart,
 }
 
 impl Workload {
@@ -173,14 +184,23 @@ impl Workload {
     /// # Errors
     ///
     /// A device that cannot be asked; what is wrong with its work is in the check.
-    pub fn check(&self, dest: &mut Vm) -> Result<Vec<ReplayCheck>, WorkloadError> {
+    pub fn check(&mut self, dest: &mut Vm) -> Result<Vec<ReplayCheck>, WorkloadError> {
         let mut checks = Vec::new();
-        for (index, generator) in self.generators.iter().enumerate() {
-            if let Some(generator) = generator {
-                checks.push(self.check_one(dest, index, generator)?);
+        for index in 0..self.generators.len() {
+            let Some(generator) = self.generators[index] else {
+                continue;
+            };
+            checks.push(self.check_one(dest, index, &generator)?);
+            if self.after_check == AfterCheck::Restart {
+                self.restart(dest, index)?;
             }
         }
         Ok(checks)
+    }
+
+    /// Sets what becomes of the generators once the destination is checked.
+    pub fn set_after_check(&mut self, after_check: AfterCheck) {
+        self.after_check = after_check;
     }
 
     fn check_one(
