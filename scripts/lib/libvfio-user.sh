@@ -8,7 +8,7 @@ manifest=$root/vfio-user-sys/libvfio-user.sha256
 # The patched sources' directory. Its name changes with every input; vfio-user-sys/build.rs has the same rule.
 libvfio_user_dir() {
     local key
-    key=$(LC_ALL=C; cat "$manifest" "$root"/vfio-user-sys/patches/*.patch | sha256sum | cut -c1-16)
+    key=$(LC_ALL=C && cat "$manifest" "$root"/vfio-user-sys/patches/*.patch | sha256sum | cut -c1-16)
     printf '%s/libvfio-user-%s\n' "$(cache_dir)" "$key"
 }
 
@@ -22,6 +22,8 @@ prepare_libvfio_user() {
     local pristine patched
     pristine=$(libvfio_user_pristine_dir)
     patched=$(libvfio_user_dir)
+    # What an interrupted run left.
+    rm -rf "$(cache_dir)"/{unpack,patch}.*
     [ -d "$pristine" ] || unpack_libvfio_user "$pristine"
     [ -d "$patched" ] || patch_libvfio_user "$pristine" "$patched"
     say "libvfio-user is in $patched"
@@ -33,7 +35,7 @@ unpack_libvfio_user() {
     work=$(mktemp -d "$(cache_dir)/unpack.XXXXXX")
     say "unpacking libvfio-user from ${tarball##*/}"
     tar -xJf "$tarball" -C "$work" --strip-components=3 --wildcards '*/subprojects/libvfio-user/*'
-    # Every file that is compiled is named in the manifest. That also vouches for the form of the tarball whose own sum is not known.
+    # Every file that is compiled is in the manifest: both forms of the tarball must hold the same ones.
     (cd "$work" && sha256sum --check --quiet --strict "$manifest") ||
         die "libvfio-user in $tarball is not what it should be"
     mv -T "$work" "$1"

@@ -4,42 +4,53 @@
 # Needs common.sh.
 
 qemu_version=11.1.1
-# Debian repacks the tarball without firmware that it builds itself. Its sum is known; QEMU signs its tarball and publishes no
-# sum, so what is taken out of that one has to be checked by the one who takes it.
+qemu_upstream_tarball=qemu-$qemu_version.tar.xz
+qemu_upstream_sha256=079ffbff8a7111bbc89022107cbabf3bbfd614d5fc9d7cc675991196aca12482
+# Debian repacks the tarball without the firmware that it builds itself.
 qemu_debian_tarball=qemu_$qemu_version+ds.orig.tar.xz
 qemu_debian_sha256=0b1376e75dbe3e2fea4e408f8669f88a723f419f36a5b7d74cc6a4cfe07e4f5e
-qemu_upstream_tarball=qemu-$qemu_version.tar.xz
-qemu_upstream_url=https://download.qemu.org/$qemu_upstream_tarball
 
 # Prints the path of a tarball, after fetching it if there is none.
 qemu_tarball() {
-    local dir
-    for dir in "${PAGETRAIL_SOURCES:-}" "$(cache_dir)/sources"; do
-        [ -z "$dir" ] || qemu_tarball_in "$dir" && return
-    done
-    mkdir -p "$dir"
-    fetch_from_qemu "$dir" || fetch_from_debian "$dir" ||
-        die "no QEMU tarball: put $qemu_upstream_tarball or $qemu_debian_tarball into a folder and set PAGETRAIL_SOURCES to it"
-    qemu_tarball_in "$dir" || die "the QEMU tarball that was fetched is not what it should be"
-}
-
-# qemu_tarball_in DIR: prints the path of the tarball in it that is in order.
-qemu_tarball_in() {
-    local debian=$1/$qemu_debian_tarball upstream=$1/$qemu_upstream_tarball
-    if [ -f "$debian" ]; then
-        if sha256sum --check --status <<<"$qemu_debian_sha256  $debian"; then
-            printf '%s\n' "$debian"
-            return
-        fi
-        say "$debian is damaged; not used"
+    local own
+    own=$(cache_dir)/sources
+    if [ -n "${PAGETRAIL_SOURCES:-}" ] && qemu_tarball_in "$PAGETRAIL_SOURCES"; then
+        return
     fi
-    [ -f "$upstream" ] && printf '%s\n' "$upstream"
+    if qemu_tarball_in "$own"; then
+        return
+    fi
+    mkdir -p "$own"
+    fetch_from_qemu "$own" || fetch_from_debian "$own" ||
+        die "no QEMU tarball: put $qemu_upstream_tarball or $qemu_debian_tarball into a folder and set PAGETRAIL_SOURCES to it"
+    qemu_tarball_in "$own"
 }
 
-# download URL FILE: FILE is there only when it is complete.
+# qemu_tarball_in DIR: prints the path of the tarball in it, in either form, if it is in order.
+qemu_tarball_in() {
+    if has_sum "$1/$qemu_upstream_tarball" "$qemu_upstream_sha256"; then
+        printf '%s\n' "$1/$qemu_upstream_tarball"
+    elif has_sum "$1/$qemu_debian_tarball" "$qemu_debian_sha256"; then
+        printf '%s\n' "$1/$qemu_debian_tarball"
+    else
+        return 1
+    fi
+}
+
+# has_sum FILE SHA256
+has_sum() {
+    [ -f "$1" ] || return 1
+    sha256sum --check --status <<<"$2  $1" || {
+        say "$1 does not have the right SHA-256; not used"
+        return 1
+    }
+}
+
+# download URL FILE SHA256: FILE is there only when it is complete and right.
 download() {
     local part=$2.part
-    if curl --fail --location --silent --show-error --connect-timeout 20 --retry 2 --output "$part" "$1"; then
+    if curl --fail --location --silent --show-error --connect-timeout 20 --speed-limit 1000 --speed-time 60 \
+        --retry 2 --output "$part" "$1" && has_sum "$part" "$3"; then
         mv "$part" "$2"
     else
         rm -f "$part"
@@ -48,8 +59,9 @@ download() {
 }
 
 fetch_from_qemu() {
-    say "fetching $qemu_upstream_url (about 140 MB)"
-    download "$qemu_upstream_url" "$1/$qemu_upstream_tarball"
+    local url=https://download.qemu.org/$qemu_upstream_tarball
+    say "fetching $url (about 140 MB)"
+    download "$url" "$1/$qemu_upstream_tarball" "$qemu_upstream_sha256"
 }
 
 # The pools of the Debian archives that apt is configured with: an orig tarball stays there as long as some suite has it.
@@ -57,8 +69,9 @@ fetch_from_debian() {
     local site
     command -v apt-get >/dev/null || return 1
     while read -r site; do
-        say "fetching $qemu_debian_tarball from ${site%/} (about 90 MB)"
-        download "${site%/}/pool/main/q/qemu/${qemu_debian_tarball/+/%2B}" "$1/$qemu_debian_tarball" && return
+        say "fetching $qemu_debian_tarball from ${site%/} (about 40 MB)"
+        download "${site%/}/pool/main/q/qemu/${qemu_debian_tarball/+/%2B}" "$1/$qemu_debian_tarball" \
+            "$qemu_debian_sha256" && return
     done < <(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' | sort -u)
     return 1
 }
