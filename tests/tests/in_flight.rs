@@ -58,7 +58,7 @@ fn verify(memory: &GuestMemory, completion: &Completion) {
             assert!(read(dest) == read(source), "descriptor {}", completion.cookie);
         }
         Operation::Crc { source, .. } => {
-            assert_eq!(completion.result, u64::from(crc32c::crc32c(&read(source))))
+            assert_eq!(completion.result, u64::from(crc32c::crc32c(&read(source))));
         }
         Operation::Nop => {}
     }

@@ -5,6 +5,7 @@
 #![allow(dead_code)] // Each test binary uses a part of it.
 
 pub(crate) mod faulty;
+pub(crate) mod raw;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
