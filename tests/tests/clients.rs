@@ -114,14 +114,14 @@ fn a_vm_s_memory_is_not_reached_by_another_vm_in_the_same_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let sockets: Vec<PathBuf> = ["a", "b"].iter().map(|name| folder.path().join(name)).collect();
     let config = folder.path().join("host.toml");
-    let text: String = sockets
-        .iter()
-        .enumerate()
-        .map(|(index, socket)| {
-            let path = socket.display();
-            format!("[[vm]]\nname = \"vm{index}\"\n[[vm.device]]\nkind = \"dma\"\nsocket-path = \"{path}\"\nworkers = 1\n")
-        })
-        .collect();
+    let section = |name: &str| {
+        let path = folder.path().join(name);
+        format!(
+            "[[vm]]\nname = \"{name}\"\n[[vm.device]]\nkind = \"dma\"\nsocket-path = \"{}\"\nworkers = 1\n",
+            path.display()
+        )
+    };
+    let text = section("a") + &section("b");
     std::fs::write(&config, text).expect("the configuration can be written");
     let mut command = Command::new(pagetrail());
     command.arg("serve").arg(&config);

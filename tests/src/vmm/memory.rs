@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::RwLock;
-use vm_memory::bitmap::AtomicBitmap;
-use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
+use vm_memory::bitmap::{AtomicBitmap, BS};
+use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
 use super::memory_file::{Backing, data_extents, memory_file};
 use crate::client::{Client, Result};
@@ -124,22 +124,21 @@ impl Region {
             .collect())
     }
 
+    fn slice(&self, iova: u64, length: usize) -> VolatileSlice<'_, BS<'_, AtomicBitmap>> {
+        let inside = (iova - self.iova) as usize;
+        self.map
+            .get_slice(inside, length)
+            .expect("the range lies in the region")
+    }
+
     /// Copies from guest memory; the range must lie in the region.
     pub fn read(&self, iova: u64, target: &mut [u8]) {
-        let slice = self
-            .map
-            .get_slice((iova - self.iova) as usize, target.len())
-            .expect("the range lies in the region");
-        slice.copy_to(target);
+        self.slice(iova, target.len()).copy_to(target);
     }
 
     /// Copies to guest memory as the CPU would, logged; the range must lie in the region.
     pub fn write(&self, iova: u64, data: &[u8]) {
-        let slice = self
-            .map
-            .get_slice((iova - self.iova) as usize, data.len())
-            .expect("the range lies in the region");
-        slice.copy_from(data);
+        self.slice(iova, data.len()).copy_from(data);
     }
 
     /// Takes the pages, by IOVA, that the CPU wrote since this was last asked.
@@ -283,6 +282,19 @@ impl GuestMemory {
     /// [`MemoryError::Unmapped`].
     pub fn write(&self, iova: u64, data: &[u8]) -> Result<(), MemoryError> {
         self.find(iova, data.len() as u64)?.write(iova, data);
+        Ok(())
+    }
+
+    /// Copies guest memory in one piece, as a driver's own memcpy would.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::Unmapped`].
+    pub fn copy_within(&self, from: u64, to: u64, length: u64) -> Result<(), MemoryError> {
+        let (source, dest) = (self.find(from, length)?, self.find(to, length)?);
+        source
+            .slice(from, length as usize)
+            .copy_to_volatile_slice(dest.slice(to, length as usize));
         Ok(())
     }
 
