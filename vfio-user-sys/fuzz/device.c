@@ -227,7 +227,7 @@ add_capabilities(vfu_ctx_t *ctx, bool express)
 }
 
 static void
-add_regions(vfu_ctx_t *ctx, bool express)
+add_regions(vfu_ctx_t *ctx, bool express, vfu_region_access_cb_t *config_cb)
 {
     static int doorbells = -1;
     struct iovec mappable = { .iov_base = (void *)0x1000, .iov_len = 0x1000 };
@@ -246,7 +246,7 @@ add_regions(vfu_ctx_t *ctx, bool express)
          vfu_setup_region(ctx, VFU_PCI_DEV_BAR4_REGION_IDX, BAR_SIZE, access_bar,
                           VFU_REGION_FLAG_RW | VFU_REGION_FLAG_MEM | VFU_REGION_FLAG_64_BITS,
                           NULL, 0, -1, 0) == 0 &&
-         vfu_setup_region(ctx, VFU_PCI_DEV_CFG_REGION_IDX, config_size, access_config,
+         vfu_setup_region(ctx, VFU_PCI_DEV_CFG_REGION_IDX, config_size, config_cb,
                           VFU_REGION_FLAG_RW, NULL, 0, -1, 0) == 0,
          "cannot set up a region");
     must(vfu_create_ioeventfd(ctx, VFU_PCI_DEV_BAR0_REGION_IDX, doorbells, 0x1000, 4, 0, 0, -1, 0) == 0,
@@ -254,8 +254,9 @@ add_regions(vfu_ctx_t *ctx, bool express)
 }
 
 vfu_ctx_t *
-device_create(bool express)
+device_create(uint8_t kind)
 {
+    bool express = kind & INPUT_EXPRESS;
     vfu_ctx_t *ctx = vfu_create_ctx(VFU_TRANS_SOCK, NULL, LIBVFIO_USER_FLAG_ATTACH_FD, NULL, VFU_DEV_TYPE_PCI);
 
     must(ctx != NULL, "cannot create a context");
@@ -264,7 +265,7 @@ device_create(bool express)
                       PCI_HEADER_TYPE_NORMAL, 0) == 0, "cannot set up PCI");
     vfu_pci_set_id(ctx, 0x1234, 0x7074, 0x1234, 0x7074);
     vfu_pci_set_class(ctx, 8, 1, 0);
-    add_regions(ctx, express);
+    add_regions(ctx, express, kind & INPUT_PLAIN_CONFIG ? NULL : access_config);
     add_capabilities(ctx, express);
     must(vfu_setup_device_nr_irqs(ctx, VFU_DEV_INTX_IRQ, 1) == 0 &&
          vfu_setup_device_nr_irqs(ctx, VFU_DEV_MSIX_IRQ, 4) == 0, "cannot set up interrupts");

@@ -22,6 +22,7 @@ enum record_kind { RECORD_RAW = 0, RECORD_MESSAGE = 1, RECORD_ACCESS = 2 };
 /* Bits of an input's first byte. */
 #define INPUT_EXPRESS 0x01      /* PCI Express, with extended capabilities */
 #define INPUT_NEGOTIATES 0x02   /* the input brings its own VERSION */
+#define INPUT_PLAIN_CONFIG 0x04 /* the device has no callback for the config space */
 
 /* A command that no input of the replay sends except as the payload of another message. */
 #define SMUGGLED_COMMAND 0xdead
@@ -38,8 +39,8 @@ extern bool strict;
 /* Says what is wrong, and aborts. */
 void fail(const char *what) __attribute__((noreturn));
 
-/* device.c: a device that answers as pagetrail's do. */
-vfu_ctx_t *device_create(bool express);
+/* device.c: a device that answers as pagetrail's do, chosen by an input's first byte. */
+vfu_ctx_t *device_create(uint8_t kind);
 
 /* client.c: sends an input's records to a socket that does not block, as far as they fit in. */
 void client_send(int sock, const uint8_t *input, size_t size);

@@ -8,7 +8,7 @@ import pathlib
 import struct
 
 HERE = pathlib.Path(__file__).parent
-EXPRESS, NEGOTIATES = 1, 2
+EXPRESS, NEGOTIATES, PLAIN_CONFIG = 1, 2, 4
 BAR0, BAR2, BAR4, CONFIG = 0, 2, 4, 7
 SMUGGLED = 0xDEAD
 
@@ -54,6 +54,7 @@ def corpus():
     save("corpus", "probe", info, regions)
     save("corpus", "config-read", read(CONFIG, 0, 256), *(read(CONFIG, 4 * i, 4) for i in range(64)))
     save("corpus", "config-read-express", read(CONFIG, 0, 4096), read(CONFIG, 0x100, 44), device=EXPRESS)
+    save("corpus", "config-plain", read(CONFIG, 0, 256), write(CONFIG, 0x6C, b"A" * 64), device=PLAIN_CONFIG)
     save("corpus", "bars", *(write(CONFIG, 0x10 + 4 * i, b"\xff" * 4) + read(CONFIG, 0x10 + 4 * i, 4) for i in range(6)))
     save("corpus", "command", write(CONFIG, 4, b"\x06\x04"), write(CONFIG, 4, b"\0"), write(CONFIG, 0x30, b"\xff" * 4))
     save("corpus", "capabilities", *(write(CONFIG, off, b"\x01\x00") for off in range(0x40, 0xB0, 2)))

@@ -67,7 +67,7 @@ LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     if (size == 0) {
         return 0;
     }
-    ctx = device_create(input[0] & INPUT_EXPRESS);
+    ctx = device_create(input[0]);
     if (open_fds == 0) {
         open_fds = count_open_fds();
     }
