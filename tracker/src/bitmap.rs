@@ -7,7 +7,7 @@
 use thiserror::Error;
 
 use crate::granules::{GRANULE, Granules, bytes_of};
-use crate::sparse::BitSink;
+use crate::sparse::{BitSink, LINE_WORDS, Line, runs};
 use crate::{Iova, IovaRange, PageSize};
 
 /// Why a buffer cannot hold a report.
@@ -139,16 +139,15 @@ impl<'a> ReportBitmap<'a> {
 /// Takes granules from a [`Granules`].
 impl BitSink for ReportBitmap<'_> {
     #[inline]
-    fn word(&mut self, word: u64, bits: u64) {
-        let start = word << (GRANULE.shift() + 6);
-        let last = start + (GRANULE.bytes() * 64 - 1);
-        let (from, to) = (self.range.start().get(), self.range.last().get());
-        let aligned = from.is_multiple_of(GRANULE.bytes()) && from <= start && last <= to;
+    fn line(&mut self, first_word: u64, words: &Line) {
+        let line = bytes_of(first_word * 64, (first_word + LINE_WORDS) * 64 - 1);
+        let from = self.range.start().get();
+        let is_same_pages = self.page_size == GRANULE && from.is_multiple_of(GRANULE.bytes());
         match &mut self.target {
-            Target::Words(words) if aligned && self.page_size == GRANULE => {
-                or_bits(words, (start - from) >> GRANULE.shift(), bits);
+            Target::Words(to) if is_same_pages && self.range.contains(&line) => {
+                or_line(to, (line.start().get() - from) >> GRANULE.shift(), words);
             }
-            _ => self.mark_runs(word * 64, bits),
+            _ => runs(first_word, words, |first, last| self.span(first, last)),
         }
     }
 
@@ -157,25 +156,12 @@ impl BitSink for ReportBitmap<'_> {
     }
 }
 
-impl ReportBitmap<'_> {
-    /// Marks every run of set bits; bit 0 is the granule `base`.
-    fn mark_runs(&mut self, base: u64, mut bits: u64) {
-        while bits != 0 {
-            let first = u64::from(bits.trailing_zeros());
-            let length = u64::from((bits >> first).trailing_ones());
-            self.span(base + first, base + first + length - 1);
-            // Adding the lowest set bit carries through the run and leaves the bits above it.
-            bits &= bits.wrapping_add(1 << first);
-        }
-    }
-}
-
 /// Counts the bits it is given.
 struct Count(u64);
 
 impl BitSink for Count {
-    fn word(&mut self, _word: u64, bits: u64) {
-        self.0 += ones(bits);
+    fn line(&mut self, _first_word: u64, words: &Line) {
+        self.0 += words.iter().copied().map(ones).sum::<u64>();
     }
 
     fn span(&mut self, first: u64, last: u64) {
@@ -196,13 +182,19 @@ fn or_word(word: &mut [u8; 8], bits: u64) {
     *word = (u64::from_le_bytes(*word) | bits).to_le_bytes();
 }
 
-/// ORs the 64 bits `bits` in at bit `at`.
+/// ORs the words `from` in at bit `at`.
 #[inline]
-fn or_bits(words: &mut [[u8; 8]], at: u64, bits: u64) {
+fn or_line(words: &mut [[u8; 8]], at: u64, from: &Line) {
     let (word, shift) = ((at / 64) as usize, at % 64);
-    or_word(&mut words[word], bits << shift);
-    if shift != 0 {
-        or_word(&mut words[word + 1], bits >> (64 - shift));
+    if shift == 0 {
+        return words[word..]
+            .iter_mut()
+            .zip(from)
+            .for_each(|(to, from)| or_word(to, *from));
+    }
+    for (to, from) in (word..).zip(from) {
+        or_word(&mut words[to], from << shift);
+        or_word(&mut words[to + 1], from >> (64 - shift));
     }
 }
 

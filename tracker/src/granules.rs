@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::sparse::{BitSink, CHUNK_BITS, Discard, SparseBitmap};
+use crate::sparse::{BitSink, CHUNK_BITS, Discard, Line, SparseBitmap};
 use crate::{IOVA_END, Iova, IovaRange, PageSize};
 
 /// The bytes that one bit stands for.
@@ -37,7 +37,12 @@ impl Granules {
     /// Adds the granules that `range` touches.
     #[inline]
     pub(crate) fn mark(&self, range: IovaRange) {
-        self.bits.set_span(first_touched(&range), last_touched(&range));
+        let (first, last) = (first_touched(&range), last_touched(&range));
+        if first == last {
+            self.bits.set(first);
+        } else {
+            self.bits.set_span(first, last);
+        }
     }
 
     /// Adds the granule of `iova`.
@@ -89,8 +94,8 @@ impl Granules {
 
 /// Adds the granules it is given.
 impl BitSink for &Granules {
-    fn word(&mut self, word: u64, bits: u64) {
-        (&self.bits).word(word, bits);
+    fn line(&mut self, first_word: u64, words: &Line) {
+        (&self.bits).line(first_word, words);
     }
 
     fn span(&mut self, first: u64, last: u64) {

@@ -38,6 +38,8 @@
 mod assume_dirty;
 mod barrier;
 mod bitmap;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod granules;
 mod ioas;
 mod iova;

@@ -127,10 +127,11 @@ impl SoftwareTracker {
     #[inline]
     pub fn mark(&self, range: IovaRange) {
         light_fence();
-        match self.marking.load(Ordering::Relaxed) {
-            marking::OFF => {}
-            marking::ON => self.log.mark(range),
-            _ => self.mark_carefully(range),
+        let marking = self.marking.load(Ordering::Relaxed);
+        if marking == marking::ON {
+            self.log.mark(range);
+        } else if marking != marking::OFF {
+            self.mark_carefully(range);
         }
     }
 
@@ -138,10 +139,11 @@ impl SoftwareTracker {
     #[inline]
     pub fn mark_page(&self, iova: Iova) {
         light_fence();
-        match self.marking.load(Ordering::Relaxed) {
-            marking::OFF => {}
-            marking::ON => self.log.mark_page(iova),
-            _ => self.mark_carefully(IovaRange::of(iova.get(), iova.get())),
+        let marking = self.marking.load(Ordering::Relaxed);
+        if marking == marking::ON {
+            self.log.mark_page(iova);
+        } else if marking != marking::OFF {
+            self.mark_carefully(IovaRange::of(iova.get(), iova.get()));
         }
     }
 

@@ -1,16 +1,18 @@
 //! [`SparseBitmap`]: a bitmap of up to 2^40 bits that any number of threads set and one at a time reads.
 //!
 //! ```text
-//! root       bit: is the group's word non-zero?      1 bit per 2 Mi bits  (8 GiB of 4 KiB pages)
-//! groups     bit: may the chunk have set bits?       1 bit per 32 Ki bits (128 MiB)
-//! directory  where the chunk's memory is; 0: nowhere
-//! summaries  bit: may the leaf word be non-zero?     8 words per chunk
-//! leaves     the bits                                512 words per chunk
+//! root    1 bit per word of groups                8 GiB of 4 KiB pages
+//! groups  1 bit per chunk                       128 MiB
+//! lines   1 bit per line of leaves                2 MiB
+//! leaves  1 bit per bit, in lines of 8 words      4 KiB
 //! ```
 //!
-//! A reader walks down from the root and touches what is set; a chunk gets memory when a bit of it is first set and
-//! keeps it. The memory is bounded: when the budget of chunks is used up, a chunk without memory has a single bit in
-//! `coarse`, and all of it counts as set.
+//! A reader walks down from the root and touches what is set. The upper levels are small enough to stay in a CPU's
+//! cache, so that setting a bit misses it once, at the leaf.
+//!
+//! Leaves get memory by the chunk of 64 lines, when a bit of the chunk is first set, and keep it; `directory` says where.
+//! The memory is bounded: when the budget of chunks is used up, a chunk without memory has a single bit in
+//! `coarse`, and all of it counts as set. So has a chunk without memory that is set as a whole.
 //!
 //! # Order
 //!
@@ -35,19 +37,26 @@ use std::io;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
 use slab::Slab;
 
+pub(crate) use set::runs;
+
 /// Bits of a word.
 const WORD: u64 = 64;
-/// Leaf words of a chunk.
-const CHUNK_WORDS: u64 = if cfg!(loom) { 64 } else { 512 };
-/// Summary words of a chunk.
-const CHUNK_SUMMARIES: u64 = CHUNK_WORDS / WORD;
+/// Leaf words of a line: as many as share a cache line. (One in a model, for loom's sake.)
+pub(crate) const LINE_WORDS: u64 = if cfg!(loom) { 1 } else { 8 };
+/// Bits of a line.
+const LINE_BITS: u64 = LINE_WORDS * WORD;
+/// Leaf words of a chunk, whose lines share a word of the level above.
+const CHUNK_WORDS: u64 = WORD * LINE_WORDS;
 /// Bits of a chunk.
 pub(crate) const CHUNK_BITS: u64 = CHUNK_WORDS * WORD;
 
+/// The leaf words of a line.
+pub(crate) type Line = [u64; LINE_WORDS as usize];
+
 /// Takes the set bits that a reader finds.
 pub(crate) trait BitSink {
-    /// The bits `bits` of the word `word` (bits `64 * word` and on) are set.
-    fn word(&mut self, word: u64, bits: u64);
+    /// What is set in `words` is set; the first one holds the bits from `64 * first_word` on.
+    fn line(&mut self, first_word: u64, words: &Line);
     /// The bits `first..=last` are all set.
     fn span(&mut self, first: u64, last: u64);
 }
@@ -56,7 +65,7 @@ pub(crate) trait BitSink {
 pub(crate) struct Discard;
 
 impl BitSink for Discard {
-    fn word(&mut self, _word: u64, _bits: u64) {}
+    fn line(&mut self, _first_word: u64, _words: &Line) {}
     fn span(&mut self, _first: u64, _last: u64) {}
 }
 
@@ -67,11 +76,11 @@ pub(crate) struct SparseBitmap {
     end: u64,
     root: Slab<AtomicU64>,
     groups: Slab<AtomicU64>,
+    lines: Slab<AtomicU64>,
     coarse: Slab<AtomicU64>,
-    /// For each chunk the number of its memory. Number 0 belongs to no chunk and stays all clear, so that a look at a
-    /// bit of a chunk without memory needs no case of its own.
+    /// For each chunk the number of its memory, given in ascending order. Number 0 belongs to no chunk and stays all
+    /// clear, so that a look at a bit of a chunk without memory needs no case of its own.
     directory: Slab<AtomicU32>,
-    summaries: Slab<AtomicU64>,
     leaves: Slab<AtomicU64>,
     memory: Mutex<Budget>,
     /// Held while a reader has cleared upper levels and not yet restored what it leaves below them.
@@ -88,22 +97,17 @@ struct Budget {
 impl SparseBitmap {
     /// A bitmap of `end` clear bits with memory for at most `max_chunks` chunks of [`CHUNK_BITS`] bits.
     pub(crate) fn new(end: u64, max_chunks: u32) -> io::Result<Self> {
-        let words = |bits: u64| usize::try_from(bits.div_ceil(WORD)).map_err(|_| out_of_memory());
         let chunks = end.div_ceil(CHUNK_BITS);
         let max = u32::try_from(chunks).map_or(max_chunks, |chunks| chunks.min(max_chunks));
-        let memories = usize::try_from(max).map_err(|_| out_of_memory())? + 1;
-        let (groups, directory) = (
-            words(chunks)?,
-            usize::try_from(chunks).map_err(|_| out_of_memory())?,
-        );
+        let groups = chunks.div_ceil(WORD);
         Ok(Self {
             end,
-            root: Slab::new(words(groups as u64)?)?,
+            root: Slab::new(groups.div_ceil(WORD))?,
             groups: Slab::new(groups)?,
+            lines: Slab::new(chunks)?,
             coarse: Slab::new(groups)?,
-            directory: Slab::new(directory)?,
-            summaries: Slab::new(memories * CHUNK_SUMMARIES as usize)?,
-            leaves: Slab::new(memories * CHUNK_WORDS as usize)?,
+            directory: Slab::new(chunks)?,
+            leaves: Slab::dense((u64::from(max) + 1) * CHUNK_WORDS)?,
             memory: Mutex::new(Budget { used: 0, max }),
             reading: Mutex::new(()),
         })
@@ -121,27 +125,32 @@ impl SparseBitmap {
         }
         let chunk = bit / CHUNK_BITS;
         self.leaf(self.number(chunk), bit / WORD).load(Ordering::SeqCst) & bit_of(bit) != 0
-            || self.coarse[index(chunk / WORD)].load(Ordering::SeqCst) & bit_of(chunk) != 0
+            || self.is_coarse(chunk)
+    }
+
+    /// Whether all of the chunk counts as set.
+    fn is_coarse(&self, chunk: u64) -> bool {
+        self.coarse[index(chunk / WORD)].load(Ordering::SeqCst) & bit_of(chunk) != 0
     }
 
     /// The number of the chunk's memory, 0 if it has none.
+    #[inline]
     fn number(&self, chunk: u64) -> u64 {
         u64::from(self.directory[index(chunk)].load(Ordering::Acquire))
     }
 
     /// The leaf word `word` (counted from the start of the bitmap) of the chunk with memory `number`.
+    #[inline]
     fn leaf(&self, number: u64, word: u64) -> &AtomicU64 {
         &self.leaves[index(number * CHUNK_WORDS + word % CHUNK_WORDS)]
     }
 
-    /// The summary word that covers the leaf word `word`.
-    fn summary(&self, number: u64, word: u64) -> &AtomicU64 {
-        &self.summaries[index(number * CHUNK_SUMMARIES + word % CHUNK_WORDS / WORD)]
+    /// The leaf words `first..=last`, which lie in the chunk with memory `number`.
+    #[inline]
+    fn leaves(&self, number: u64, first: u64, last: u64) -> &[AtomicU64] {
+        let at = index(number * CHUNK_WORDS + first % CHUNK_WORDS);
+        &self.leaves[at..=at + index(last - first)]
     }
-}
-
-fn out_of_memory() -> io::Error {
-    io::ErrorKind::OutOfMemory.into()
 }
 
 /// An index into an array that was made with a length that fits.

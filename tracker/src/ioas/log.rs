@@ -10,7 +10,7 @@ use super::LogError;
 use super::linked::Linked;
 use super::reader::{Reader, ReaderId};
 use crate::granules::Granules;
-use crate::sparse::BitSink;
+use crate::sparse::{BitSink, Line};
 use crate::{DirtyTracker, IovaRange, PageSize, RangeSet, ReportBitmap};
 
 /// See the module's documentation.
@@ -249,9 +249,9 @@ pub(super) fn lose(readers: &mut [Reader], error: &LogError) {
 struct Everyone<'a>(Vec<&'a Granules>);
 
 impl BitSink for Everyone<'_> {
-    fn word(&mut self, word: u64, bits: u64) {
+    fn line(&mut self, first_word: u64, words: &Line) {
         for mut due in self.0.iter().copied() {
-            due.word(word, bits);
+            due.line(first_word, words);
         }
     }
 

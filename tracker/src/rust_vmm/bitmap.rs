@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use vm_memory::bitmap::{Bitmap, NewBitmap, RefSlice, WithBitmapSlice};
 
 use crate::Barrier;
-use crate::sparse::{BitSink, CHUNK_BITS, Discard, SparseBitmap};
+use crate::sparse::{BitSink, CHUNK_BITS, Discard, Line, SparseBitmap};
 use crate::sync::{Ordering, fence, light_fence};
 
 /// A bitmap of the dirty pages of `byte_size` bytes, with the calls of `vm_memory::bitmap::AtomicBitmap`.
@@ -163,8 +163,10 @@ struct Dense<W>(W);
 
 impl<W: AsMut<[u64]>> BitSink for Dense<W> {
     #[inline]
-    fn word(&mut self, word: u64, bits: u64) {
-        self.0.as_mut()[word as usize] |= bits;
+    fn line(&mut self, first_word: u64, words: &Line) {
+        // The last line may reach past the last page; nothing is set there.
+        let to = self.0.as_mut()[first_word as usize..].iter_mut();
+        to.zip(words).for_each(|(to, from)| *to |= from);
     }
 
     fn span(&mut self, first: u64, last: u64) {

@@ -1,6 +1,9 @@
 //! Setting bits: the hot path of every device.
 
-use super::{BitSink, CHUNK_BITS, CHUNK_WORDS, SparseBitmap, WORD, bit_of, index, span_mask};
+use super::{
+    BitSink, CHUNK_BITS, CHUNK_WORDS, LINE_WORDS, Line, SparseBitmap, WORD, bit_of, index, set_bits,
+    span_mask,
+};
 use crate::sync::{Ordering, level_fence};
 
 impl SparseBitmap {
@@ -11,96 +14,93 @@ impl SparseBitmap {
             return;
         };
         let leaf = self.leaf(u64::from(number.load(Ordering::Acquire)), bit / WORD);
-        if leaf.load(Ordering::Relaxed) & bit_of(bit) != 0 {
-            return;
+        if leaf.load(Ordering::Relaxed) & bit_of(bit) == 0 {
+            self.set_word(bit / WORD, bit_of(bit));
         }
-        self.set_word(bit / WORD, bit_of(bit));
     }
 
     /// Sets the bits `first..=last`, as far as they lie before the end.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn set_span(&self, first: u64, last: u64) {
-        if first == last {
-            return self.set(first);
-        }
         if first >= self.end {
             return;
         }
         let last = last.min(self.end - 1);
-        let (mut from, last_chunk) = (first, last / CHUNK_BITS);
-        for chunk in first / CHUNK_BITS..last_chunk {
-            let end = (chunk + 1) * CHUNK_BITS;
-            self.set_in_chunk(chunk, from, end - 1);
-            from = end;
+        let mut from = first;
+        for chunk in first / CHUNK_BITS..=last / CHUNK_BITS {
+            let chunk_last = chunk * CHUNK_BITS + (CHUNK_BITS - 1);
+            self.set_in_chunk(chunk, from, last.min(chunk_last));
+            from = chunk_last + 1;
         }
-        self.set_in_chunk(last_chunk, from, last);
     }
 
-    /// Sets the bits `mask` of the leaf word `word`, which lies before the end.
+    /// Sets the bits `mask` of the leaf word `word`.
     #[inline(never)]
-    fn set_word(&self, word: u64, mask: u64) {
+    pub(super) fn set_word(&self, word: u64, mask: u64) {
         let chunk = word / CHUNK_WORDS;
         let Some(number) = self.memory_of(chunk) else {
             return self.set_coarse(chunk);
         };
         self.leaf(number, word).fetch_or(mask, Ordering::SeqCst);
-        self.raise_summary(number, word, bit_of(word));
-        self.raise(chunk);
+        self.raise(chunk, bit_of(word / LINE_WORDS));
     }
 
     /// Sets the bits `first..=last`, which all lie in `chunk`.
     fn set_in_chunk(&self, chunk: u64, first: u64, last: u64) {
+        if last - first == CHUNK_BITS - 1 && self.number(chunk) == 0 {
+            return self.set_coarse(chunk);
+        }
         let Some(number) = self.memory_of(chunk) else {
             return self.set_coarse(chunk);
         };
-        let last_word = last / WORD;
-        let (mut summary, mut raised) = (0, false);
-        for word in first / WORD..=last_word {
-            let (leaf, mask) = (self.leaf(number, word), span_mask(word, first, last));
+        let (first_word, last_word) = (first / WORD, last / WORD);
+        let leaves = self.leaves(number, first_word, last_word);
+        let mut lines = 0;
+        for (word, leaf) in (first_word..).zip(leaves) {
+            let mask = span_mask(word, first, last);
             if leaf.load(Ordering::Relaxed) & mask != mask {
                 leaf.fetch_or(mask, Ordering::SeqCst);
-                summary |= bit_of(word);
-            }
-            if summary != 0 && (word == last_word || word % WORD == WORD - 1) {
-                self.raise_summary(number, word, summary);
-                (summary, raised) = (0, true);
+                lines |= bit_of(word / LINE_WORDS);
             }
         }
-        if raised {
-            self.raise(chunk);
+        if lines != 0 {
+            self.raise(chunk, lines);
         }
     }
 
-    /// Makes sure that the bits `bits` of the summary word that covers leaf word `word` are set.
-    fn raise_summary(&self, number: u64, word: u64, bits: u64) {
+    /// Makes sure that the levels above lead to the lines `lines` of `chunk`.
+    #[inline]
+    pub(super) fn raise(&self, chunk: u64, lines: u64) {
         level_fence();
-        let summary = self.summary(number, word);
-        if summary.load(Ordering::SeqCst) & bits != bits {
-            summary.fetch_or(bits, Ordering::SeqCst);
+        let level = &self.lines[index(chunk)];
+        if level.load(Ordering::SeqCst) & lines != lines {
+            level.fetch_or(lines, Ordering::SeqCst);
         }
+        self.raise_group(chunk);
     }
 
-    /// Makes sure that the levels above `chunk` lead to it.
-    pub(super) fn raise(&self, chunk: u64) {
+    /// Makes sure that the levels above lead to `chunk`.
+    #[inline]
+    pub(super) fn raise_group(&self, chunk: u64) {
         level_fence();
-        let group = chunk / WORD;
-        let chunks = &self.groups[index(group)];
-        if chunks.load(Ordering::SeqCst) & bit_of(chunk) == 0 {
-            chunks.fetch_or(bit_of(chunk), Ordering::SeqCst);
+        let level = &self.groups[index(chunk / WORD)];
+        if level.load(Ordering::SeqCst) & bit_of(chunk) == 0 {
+            level.fetch_or(bit_of(chunk), Ordering::SeqCst);
         }
-        self.raise_root(group);
+        self.raise_root(chunk / WORD);
     }
 
     /// Makes sure that the root leads to `group`.
+    #[inline]
     pub(super) fn raise_root(&self, group: u64) {
         level_fence();
-        let root = &self.root[index(group / WORD)];
-        if root.load(Ordering::SeqCst) & bit_of(group) == 0 {
-            root.fetch_or(bit_of(group), Ordering::SeqCst);
+        let level = &self.root[index(group / WORD)];
+        if level.load(Ordering::SeqCst) & bit_of(group) == 0 {
+            level.fetch_or(bit_of(group), Ordering::SeqCst);
         }
     }
 
-    /// Sets the one bit of a chunk that there is no memory for.
+    /// Sets the one bit of a chunk without memory.
     #[cold]
     fn set_coarse(&self, chunk: u64) {
         let coarse = &self.coarse[index(chunk / WORD)];
@@ -108,20 +108,22 @@ impl SparseBitmap {
             return;
         }
         coarse.fetch_or(bit_of(chunk), Ordering::SeqCst);
-        self.raise(chunk);
+        self.raise(chunk, u64::MAX);
     }
 
-    /// The number of the chunk's memory, which it gets if it has none and the budget allows.
+    /// The number of the chunk's memory. Unless all of it is set anyway, a chunk without gets some from the budget.
     #[inline]
     fn memory_of(&self, chunk: u64) -> Option<u64> {
         match self.number(chunk) {
+            0 if self.is_coarse(chunk) => None,
             0 => self.assign_memory(chunk),
             number => Some(number),
         }
     }
 
+    /// The number of the chunk's memory, which it gets from the budget if it has none.
     #[cold]
-    fn assign_memory(&self, chunk: u64) -> Option<u64> {
+    pub(super) fn assign_memory(&self, chunk: u64) -> Option<u64> {
         let mut memory = self.memory.lock();
         match self.number(chunk) {
             0 if memory.used == memory.max => None,
@@ -137,11 +139,25 @@ impl SparseBitmap {
 
 /// Sets the bits it is given.
 impl BitSink for &SparseBitmap {
-    fn word(&mut self, word: u64, bits: u64) {
-        self.set_word(word, bits);
+    fn line(&mut self, first_word: u64, words: &Line) {
+        for (word, bits) in (first_word..).zip(words) {
+            if *bits != 0 {
+                self.set_word(word, *bits);
+            }
+        }
     }
 
     fn span(&mut self, first: u64, last: u64) {
         self.set_span(first, last);
+    }
+}
+
+/// Calls `run` with the first and the last bit of every run of set bits in each of `words`.
+pub(crate) fn runs(first_word: u64, words: &Line, mut run: impl FnMut(u64, u64)) {
+    for (word, bits) in (first_word..).zip(words) {
+        for first in set_bits(bits & !(bits << 1)) {
+            let length = u64::from((bits >> first).trailing_ones());
+            run(word * WORD + first, word * WORD + first + length - 1);
+        }
     }
 }

@@ -24,11 +24,10 @@ impl ZeroedAtomic for crate::sync::AtomicU64 {}
 #[cfg(not(loom))]
 impl<T: ZeroedAtomic> Slab<T> {
     /// An array of `len` zeros: address space only, until a page of it is written.
-    pub(super) fn new(len: usize) -> io::Result<Self> {
-        let bytes = len
-            .max(1)
-            .checked_mul(size_of::<T>())
-            .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    pub(super) fn new(len: u64) -> io::Result<Self> {
+        let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
+        let len = usize::try_from(len).map_err(|_| too_large())?;
+        let bytes = len.max(1).checked_mul(size_of::<T>()).ok_or_else(too_large)?;
         let map = memmap2::MmapOptions::new()
             .len(bytes)
             .no_reserve_swap()
@@ -38,6 +37,14 @@ impl<T: ZeroedAtomic> Slab<T> {
             len,
             element: std::marker::PhantomData,
         })
+    }
+
+    /// As [`new`](Self::new), for an array that is used from its start on: in large pages, if the kernel has them.
+    pub(super) fn dense(len: u64) -> io::Result<Self> {
+        let slab = Self::new(len)?;
+        // It works without as well.
+        let _ = slab.map.advise(memmap2::Advice::HugePage);
+        Ok(slab)
     }
 }
 
@@ -61,8 +68,16 @@ pub(super) struct Slab<T>(Box<[T]>);
 
 #[cfg(loom)]
 impl<T: Default> Slab<T> {
-    pub(super) fn new(len: usize) -> io::Result<Self> {
+    pub(super) fn new(len: u64) -> io::Result<Self> {
         Ok(Self((0..len).map(|_| T::default()).collect()))
+    }
+
+    pub(super) fn dense(len: u64) -> io::Result<Self> {
+        Self::new(len)
+    }
+
+    pub(super) fn dense(len: u64) -> io::Result<Self> {
+        Self::new(len)
     }
 }
 

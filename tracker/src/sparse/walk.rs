@@ -1,13 +1,15 @@
 //! Reading bits: down from the root, along what is set.
 
-use super::{BitSink, CHUNK_BITS, CHUNK_SUMMARIES, SparseBitmap, WORD, bit_of, index, set_bits, span_mask};
+use super::{
+    BitSink, CHUNK_BITS, LINE_BITS, LINE_WORDS, Line, SparseBitmap, WORD, bit_of, index, set_bits, span_mask,
+};
 use crate::sync::{AtomicU64, Ordering, level_fence};
 
 /// What a walk does to the bits it meets.
 trait Visit {
     /// The bits of `word` under `mask`.
     fn fetch(word: &AtomicU64, mask: u64) -> u64;
-    /// Whether a level was cleared on the way down, and must be raised again above what is left.
+    /// Whether levels are cleared on the way down, and must be raised again above what is left.
     const CLEARS: bool;
 }
 
@@ -40,9 +42,6 @@ impl Visit for Peek {
 
 impl SparseBitmap {
     /// Clears the set bits among `first..=last` and gives them to `sink`.
-    ///
-    /// A chunk that is only known to be set as a whole is given up to `sink` as far as it lies in the span, and is
-    /// cleared only when all of it does.
     pub(crate) fn take(&self, first: u64, last: u64, sink: &mut impl BitSink) {
         self.walk::<Take>(first, last, sink);
     }
@@ -53,116 +52,181 @@ impl SparseBitmap {
     }
 
     fn walk<V: Visit>(&self, first: u64, last: u64, sink: &mut impl BitSink) {
-        let last = last.min(self.end.saturating_sub(1));
         if first > last || first >= self.end {
             return;
         }
+        let span = Span {
+            first,
+            last: last.min(self.end - 1),
+        };
         let _exclusive = self.reading.lock();
-        let (first_group, last_group) = (first / CHUNK_BITS / WORD, last / CHUNK_BITS / WORD);
+        let mut found = Batch::new(sink);
+        let (first_group, last_group) = span.of(CHUNK_BITS * WORD);
         for root in first_group / WORD..=last_group / WORD {
-            let groups = &self.root[index(root)];
-            let found = groups.load(Ordering::SeqCst) & span_mask(root, first_group, last_group);
-            for bit in set_bits(found) {
-                V::fetch(groups, bit_of(bit));
+            let level = &self.root[index(root)];
+            let marked = level.load(Ordering::SeqCst) & span_mask(root, first_group, last_group);
+            for bit in set_bits(marked) {
+                V::fetch(level, bit_of(bit));
                 level_fence();
-                self.walk_group::<V>(root * WORD + bit, first, last, sink);
+                self.walk_group::<V>(root * WORD + bit, &span, &mut found);
             }
         }
+        found.flush();
     }
 
-    fn walk_group<V: Visit>(&self, group: u64, first: u64, last: u64, sink: &mut impl BitSink) {
-        let chunks = &self.groups[index(group)];
-        let found = V::fetch(chunks, span_mask(group, first / CHUNK_BITS, last / CHUNK_BITS));
+    fn walk_group<V: Visit>(&self, group: u64, span: &Span, found: &mut Batch<'_, impl BitSink>) {
+        let level = &self.groups[index(group)];
+        let (first, last) = span.of(CHUNK_BITS);
+        let marked = V::fetch(level, span_mask(group, first, last));
         level_fence();
-        for bit in set_bits(found) {
-            let part = self.part_of(group * WORD + bit, first, last);
-            self.walk_coarse::<V>(&part, sink);
-            self.walk_leaves::<V>(&part, sink);
-            if V::CLEARS && !part.is_whole() && self.has_bits(part.chunk) {
-                self.raise(part.chunk);
+        let coarse = self.coarse[index(group)].load(Ordering::SeqCst);
+        for bit in set_bits(marked) {
+            let chunk = group * WORD + bit;
+            let Some(part) = span.within(chunk, CHUNK_BITS) else {
+                continue;
+            };
+            self.walk_chunk::<V>(chunk, &part, found);
+            if coarse & bit_of(bit) != 0 {
+                self.walk_coarse::<V>(chunk, &part, found);
             }
         }
-        if V::CLEARS && chunks.load(Ordering::SeqCst) != 0 {
+        if V::CLEARS && level.load(Ordering::SeqCst) != 0 {
             self.raise_root(group);
         }
     }
 
-    /// Gives a chunk without memory to `sink` if its one bit is set.
-    fn walk_coarse<V: Visit>(&self, part: &Part, sink: &mut impl BitSink) {
-        let coarse = &self.coarse[index(part.chunk / WORD)];
-        if coarse.load(Ordering::SeqCst) & bit_of(part.chunk) == 0 {
-            return;
+    fn walk_chunk<V: Visit>(&self, chunk: u64, part: &Span, found: &mut Batch<'_, impl BitSink>) {
+        let level = &self.lines[index(chunk)];
+        let (first, last) = part.of(LINE_BITS);
+        let marked = V::fetch(level, span_mask(chunk, first, last));
+        level_fence();
+        let number = self.number(chunk);
+        for bit in set_bits(marked) {
+            self.walk_line::<V>(number, chunk * WORD + bit, part, found);
         }
-        if part.is_whole() {
-            V::fetch(coarse, bit_of(part.chunk));
-        }
-        sink.span(part.first, part.last);
-    }
-
-    fn walk_leaves<V: Visit>(&self, part: &Part, sink: &mut impl BitSink) {
-        let number = self.number(part.chunk);
-        let (first_word, last_word) = (part.first / WORD, part.last / WORD);
-        for summary in first_word / WORD..=last_word / WORD {
-            let words = self.summary(number, summary * WORD);
-            let mask = span_mask(summary, first_word, last_word);
-            if words.load(Ordering::SeqCst) & mask == 0 {
-                continue;
-            }
-            let found = V::fetch(words, mask);
-            level_fence();
-            for bit in set_bits(found) {
-                self.walk_leaf::<V>(number, summary * WORD + bit, part, sink);
-            }
+        if V::CLEARS && level.load(Ordering::SeqCst) != 0 {
+            self.raise_group(chunk);
         }
     }
 
     #[inline]
-    fn walk_leaf<V: Visit>(&self, number: u64, word: u64, part: &Part, sink: &mut impl BitSink) {
-        let (leaf, mask) = (self.leaf(number, word), span_mask(word, part.first, part.last));
-        let bits = V::fetch(leaf, mask);
-        if bits != 0 {
-            sink.word(word, bits);
-        }
-        if V::CLEARS && mask != u64::MAX && leaf.load(Ordering::SeqCst) != 0 {
-            self.summary(number, word)
-                .fetch_or(bit_of(word), Ordering::SeqCst);
+    fn walk_line<V: Visit>(&self, number: u64, line: u64, part: &Span, found: &mut Batch<'_, impl BitSink>) {
+        let first_word = line * LINE_WORDS;
+        let words = self.leaves(number, first_word, first_word + LINE_WORDS - 1);
+        let is_whole = part.first <= line * LINE_BITS && line * LINE_BITS + (LINE_BITS - 1) <= part.last;
+        found.line(first_word, |at| {
+            let mask = if is_whole {
+                u64::MAX
+            } else {
+                part.mask(first_word + at as u64)
+            };
+            if words[at].load(Ordering::SeqCst) & mask == 0 {
+                0
+            } else {
+                V::fetch(&words[at], mask)
+            }
+        });
+        if V::CLEARS && !is_whole && words.iter().any(|leaf| leaf.load(Ordering::SeqCst) != 0) {
+            self.raise(line / WORD, bit_of(line));
         }
     }
 
-    /// Whether anything may be set in `chunk`.
-    fn has_bits(&self, chunk: u64) -> bool {
-        let first = index(self.number(chunk) * CHUNK_SUMMARIES);
-        self.summaries[first..first + index(CHUNK_SUMMARIES)]
-            .iter()
-            .any(|word| word.load(Ordering::SeqCst) != 0)
-            || self.coarse[index(chunk / WORD)].load(Ordering::SeqCst) & bit_of(chunk) != 0
-    }
-
-    /// The part of `chunk` that lies in `first..=last`.
-    fn part_of(&self, chunk: u64, first: u64, last: u64) -> Part {
-        let start = chunk * CHUNK_BITS;
-        let chunk_last = (start + CHUNK_BITS).min(self.end) - 1;
-        Part {
-            chunk,
-            first: first.max(start),
-            last: last.min(chunk_last),
-            chunk_first: start,
-            chunk_last,
+    /// Finds a chunk all of which counts as set.
+    #[cold]
+    fn walk_coarse<V: Visit>(&self, chunk: u64, part: &Span, found: &mut Batch<'_, impl BitSink>) {
+        found.span(part.first, part.last);
+        if !V::CLEARS {
+            return;
         }
+        let coarse = &self.coarse[index(chunk / WORD)];
+        let all = Span {
+            first: chunk * CHUNK_BITS,
+            last: (chunk * CHUNK_BITS + CHUNK_BITS).min(self.end) - 1,
+        };
+        if *part == all {
+            coarse.fetch_and(!bit_of(chunk), Ordering::SeqCst);
+            return;
+        }
+        // The rest stays set: one by one if there is memory for it, else with all of the chunk.
+        if let Some(number) = self.assign_memory(chunk) {
+            for word in all.first / WORD..=all.last / WORD {
+                let rest = span_mask(word, all.first, all.last) & !part.mask(word);
+                self.leaf(number, word).fetch_or(rest, Ordering::SeqCst);
+            }
+            coarse.fetch_and(!bit_of(chunk), Ordering::SeqCst);
+        }
+        self.raise(chunk, u64::MAX);
     }
 }
 
-/// The bits `first..=last` of a chunk.
-struct Part {
-    chunk: u64,
+/// The bits `first..=last`.
+#[derive(PartialEq, Eq)]
+struct Span {
     first: u64,
     last: u64,
-    chunk_first: u64,
-    chunk_last: u64,
 }
 
-impl Part {
-    fn is_whole(&self) -> bool {
-        self.first == self.chunk_first && self.last == self.chunk_last
+impl Span {
+    /// The first and the last unit of `bits` bits that the span touches.
+    #[inline]
+    fn of(&self, bits: u64) -> (u64, u64) {
+        (self.first / bits, self.last / bits)
+    }
+
+    /// The part of the span that lies in unit `unit` of `bits` bits.
+    #[inline]
+    fn within(&self, unit: u64, bits: u64) -> Option<Self> {
+        let (first, last) = (
+            self.first.max(unit * bits),
+            self.last.min(unit * bits + (bits - 1)),
+        );
+        (first <= last).then_some(Self { first, last })
+    }
+
+    /// The bits of word `word` that lie in the span.
+    #[inline]
+    fn mask(&self, word: u64) -> u64 {
+        self.within(word, WORD)
+            .map_or(0, |part| span_mask(word, part.first, part.last))
+    }
+}
+
+/// Lines found and not yet given to the sink.
+///
+/// A reader's atomic accesses wait for the writes before them: to give each line away at once would make the
+/// next access wait for the sink's memory.
+struct Batch<'a, S: BitSink> {
+    sink: &'a mut S,
+    lines: [(u64, Line); 16],
+    len: usize,
+}
+
+impl<'a, S: BitSink> Batch<'a, S> {
+    fn new(sink: &'a mut S) -> Self {
+        Self {
+            sink,
+            lines: Default::default(),
+            len: 0,
+        }
+    }
+
+    #[inline]
+    fn line(&mut self, first_word: u64, word: impl Fn(usize) -> u64) {
+        if self.len == self.lines.len() {
+            self.flush();
+        }
+        self.lines[self.len] = (first_word, std::array::from_fn(word));
+        self.len += 1;
+    }
+
+    fn span(&mut self, first: u64, last: u64) {
+        self.sink.span(first, last);
+    }
+
+    fn flush(&mut self) {
+        for (first_word, words) in &self.lines[..self.len] {
+            self.sink.line(*first_word, words);
+        }
+        self.len = 0;
     }
 }
