@@ -256,7 +256,7 @@ fn step() -> impl Strategy<Value = Step> {
     let device = 0..DEVICES;
     prop_oneof![
         3 => (device.clone(), start_ranges()).prop_map(|(device, ranges)| Step::Start { device, ranges }),
-        1 => device.clone().prop_map(|device| Step::Start { device, ranges: vec![range(0, SPACE)] }),
+        3 => device.clone().prop_map(|device| Step::Start { device, ranges: vec![range(0, SPACE)] }),
         1 => device.clone().prop_map(|device| Step::Stop { device }),
         1 => device.clone().prop_map(|device| Step::Reattach { device }),
         1 => start_ranges().prop_map(|ranges| Step::Observe { ranges }),
@@ -270,7 +270,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_report_is_what_the_model_says(steps in proptest::collection::vec(step(), 1..40)) {
