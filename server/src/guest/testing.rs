@@ -46,6 +46,27 @@ impl Guest {
         guest
     }
 
+    /// Another guest with the same RAM contents: what a migration makes.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        let other = Self::at(self.base(), self.ram.len());
+        let mut page = vec![0; PageSize::SIZE_4K.bytes() as usize];
+        for iova in (self.base()..=self.ram.last().get()).step_by(page.len()) {
+            self.read(iova, &mut page);
+            if page.iter().any(|byte| *byte != 0) {
+                other.write(iova, &page);
+            }
+        }
+        other
+    }
+
+    /// Stops the device's DMA.
+    pub fn suspend(&self) {
+        self.space
+            .suspend(Instant::now() + Duration::from_secs(10))
+            .expect("no lease is held");
+    }
+
     /// Maps all of the RAM, which is mapped already unless the test has unmapped it.
     pub fn map_ram(&self) {
         let fd = self.memory.try_clone().expect("a file descriptor");

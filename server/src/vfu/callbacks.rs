@@ -13,6 +13,12 @@ use super::message::{Answer, Message};
 use super::{Handler, context::Shared};
 use crate::device::Bar;
 
+const PASS: c_int = sys::VFU_MSG_PASS.cast_signed();
+const HANDLED: c_int = sys::VFU_MSG_HANDLED.cast_signed();
+
+/// A BAR's access function, as C calls it.
+type BarAccess = unsafe extern "C" fn(*mut sys::vfu_ctx_t, *mut c_char, usize, sys::loff_t, bool) -> isize;
+
 /// The hook: every message, received whole.
 pub(super) unsafe extern "C" fn message(
     ctx: *mut sys::vfu_ctx_t,
@@ -27,7 +33,7 @@ pub(super) unsafe extern "C" fn message(
     // SAFETY: as above; the message does not outlive this call.
     let mut message = unsafe { Message::new(command, input) };
     let reply = match with_handler(ctx, |handler| handler.message(&mut message)) {
-        Ok(Answer::Pass) => return sys::VFU_MSG_PASS as c_int,
+        Ok(Answer::Pass) => return PASS,
         Ok(Answer::Reply(reply)) => reply,
         Err(error) => return fail(error),
     };
@@ -44,7 +50,7 @@ pub(super) unsafe extern "C" fn message(
         // SAFETY: `output` is the library's, all zero, and takes over what `vfu_msg_alloc` gave.
         unsafe { *output = reply };
     }
-    sys::VFU_MSG_HANDLED as c_int
+    HANDLED
 }
 
 /// A client's version, before it is answered.
@@ -107,16 +113,14 @@ unsafe extern "C" fn bar_access<const BAR: usize>(
 }
 
 /// The access function of a BAR.
-pub(super) fn bar_callback(
-    bar: Bar,
-) -> Option<unsafe extern "C" fn(*mut sys::vfu_ctx_t, *mut c_char, usize, sys::loff_t, bool) -> isize> {
+pub(super) fn bar_callback(bar: Bar) -> BarAccess {
     match bar {
-        Bar::Bar0 => Some(bar_access::<0>),
-        Bar::Bar1 => Some(bar_access::<1>),
-        Bar::Bar2 => Some(bar_access::<2>),
-        Bar::Bar3 => Some(bar_access::<3>),
-        Bar::Bar4 => Some(bar_access::<4>),
-        Bar::Bar5 => Some(bar_access::<5>),
+        Bar::Bar0 => bar_access::<0>,
+        Bar::Bar1 => bar_access::<1>,
+        Bar::Bar2 => bar_access::<2>,
+        Bar::Bar3 => bar_access::<3>,
+        Bar::Bar4 => bar_access::<4>,
+        Bar::Bar5 => bar_access::<5>,
     }
 }
 
@@ -159,8 +163,9 @@ fn copy_out(bytes: &[u8]) -> Option<*mut c_void> {
 }
 
 fn fail(error: Errno) -> c_int {
-    // SAFETY: the location of this thread's `errno`.
-    let errno = unsafe { &mut *libc::__errno_location() };
-    *errno = error.raw_os_error();
+    // SAFETY: takes nothing, and gives the location of this thread's `errno`.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: this thread's `errno`, which nothing else uses now.
+    unsafe { errno.write(error.raw_os_error()) };
     -1
 }

@@ -22,7 +22,7 @@ const PCI_HEADER_TYPE_NORMAL: c_int = 0;
 /// Bytes of conventional config space (Linux `pci_regs.h`).
 const PCI_CFG_SPACE_SIZE: usize = 256;
 
-const MEMORY_BAR: c_int = (sys::VFU_REGION_FLAG_RW | sys::VFU_REGION_FLAG_MEM) as c_int;
+const MEMORY_BAR: c_int = (sys::VFU_REGION_FLAG_RW | sys::VFU_REGION_FLAG_MEM).cast_signed();
 
 /// A libvfio-user context for one connection.
 pub(crate) struct Context {
@@ -92,7 +92,7 @@ impl Context {
             sys::vfu_create_ctx(
                 sys::VFU_TRANS_SOCK,
                 std::ptr::null(),
-                sys::LIBVFIO_USER_FLAG_ATTACH_FD as c_int,
+                sys::LIBVFIO_USER_FLAG_ATTACH_FD.cast_signed(),
                 private,
                 sys::VFU_DEV_TYPE_PCI,
             )
@@ -182,18 +182,18 @@ impl Context {
                 id.device,
                 id.subsystem_vendor,
                 id.subsystem,
-            )
-        };
+            );
+        }
         // SAFETY: as above.
         unsafe { sys::vfu_pci_set_class(self.raw(), class.base, class.sub, class.interface) };
         // SAFETY: the context is live; no areas, no file.
         check("config region", unsafe {
             sys::vfu_setup_region(
                 self.raw(),
-                sys::VFU_PCI_DEV_CFG_REGION_IDX as c_int,
+                sys::VFU_PCI_DEV_CFG_REGION_IDX.cast_signed(),
                 PCI_CFG_SPACE_SIZE,
                 None,
-                sys::VFU_REGION_FLAG_RW as c_int,
+                sys::VFU_REGION_FLAG_RW.cast_signed(),
                 std::ptr::null_mut(),
                 0,
                 -1,
@@ -238,7 +238,7 @@ impl Context {
                 self.raw(),
                 spec.bar as c_int,
                 spec.size as usize,
-                callbacks::bar_callback(spec.bar),
+                Some(callbacks::bar_callback(spec.bar)),
                 MEMORY_BAR,
                 areas_ptr,
                 area_count,

@@ -235,7 +235,9 @@ impl Driver {
     pub(super) fn poll(&mut self, rig: &Rig) -> Option<Completion> {
         let at = COMP_BASE + u64::from(self.consumed % self.entries) * 32;
         let expected = 1 - (self.consumed / self.entries) % 2;
-        if rig.memory.load_u32(at + 0x1c) != expected {
+        let mut phase = [0; 4];
+        rig.memory.read(at + 0x1c, &mut phase);
+        if u32::from_le_bytes(phase) != expected {
             return None;
         }
         let mut bytes = [0; size_of::<CompletionBody>()];
