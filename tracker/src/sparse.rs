@@ -41,8 +41,8 @@ pub(crate) use set::runs;
 
 /// Bits of a word.
 const WORD: u64 = 64;
-/// Leaf words of a line: as many as share a cache line. (One in a model, for loom's sake.)
-pub(crate) const LINE_WORDS: u64 = if cfg!(loom) { 1 } else { 8 };
+/// Leaf words of a line: as many as share a cache line. (Two in a model, for loom's sake.)
+pub(crate) const LINE_WORDS: u64 = if cfg!(loom) { 2 } else { 8 };
 /// Bits of a line.
 const LINE_BITS: u64 = LINE_WORDS * WORD;
 /// Leaf words of a chunk, whose lines share a word of the level above.

@@ -35,7 +35,7 @@ pub(crate) fn level_fence() {
 #[cfg(loom)]
 mod modelled {
     /// loom's mutex with parking_lot's interface.
-    #[derive(Debug)]
+    #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {

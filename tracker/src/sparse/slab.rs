@@ -75,10 +75,6 @@ impl<T: Default> Slab<T> {
     pub(super) fn dense(len: u64) -> io::Result<Self> {
         Self::new(len)
     }
-
-    pub(super) fn dense(len: u64) -> io::Result<Self> {
-        Self::new(len)
-    }
 }
 
 #[cfg(loom)]
