@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
@@ -11,6 +12,9 @@ use crate::migrate::{Load, Options, Silent, Workload, run as migrate};
 use crate::oracle::Depth;
 use crate::report::{bytes, count, seconds};
 use crate::vmm::{Backing, GuestMemory, Vm};
+
+/// How long the generators may take to write as many pages as their windows have.
+const WARM_UP: Duration = Duration::from_mins(2);
 
 /// Part of the memory that is at hand which a migration may take.
 const USABLE_PERCENT: u64 = 85;
@@ -135,6 +139,7 @@ fn row(args: &Args, size: u64, percent: u64) -> anyhow::Result<RowResult> {
         seed: 1,
     };
     let mut workload = Workload::start(&mut source, load)?;
+    workload.warm_up(&mut source, WARM_UP)?;
     let options = Options {
         max_passes: args.passes,
         depth: Depth::End,

@@ -131,6 +131,20 @@ impl Workload {
         Ok(workload)
     }
 
+    /// Waits until every generator has made as many writes as its window has pages: what a measurement starts from.
+    ///
+    /// # Errors
+    ///
+    /// A device that does not get there in time, or reports an error.
+    pub fn warm_up(&self, vm: &mut Vm, timeout: Duration) -> Result<(), WorkloadError> {
+        for (index, generator) in self.generators.iter().enumerate() {
+            if let Some(generator) = generator {
+                drive(vm, index, |dma| dma.await_progress(generator.pages, timeout))?;
+            }
+        }
+        Ok(())
+    }
+
     /// How many devices are driven.
     pub fn driven(&self) -> usize {
         self.generators.iter().flatten().count()
