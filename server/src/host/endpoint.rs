@@ -6,6 +6,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
+
 use super::Endpoint;
 
 /// Why a socket could not be opened.
@@ -108,6 +110,8 @@ impl Drop for Listening {
 }
 
 fn listen(path: PathBuf) -> Result<Listening, EndpointError> {
+    // Two servers that start at once must not take each other's new socket for a stale one.
+    let _lock = lock_directory(&path)?;
     remove_stale(&path)?;
     match UnixListener::bind(&path) {
         Ok(listener) => Ok(Listening {
@@ -121,6 +125,27 @@ fn listen(path: PathBuf) -> Result<Listening, EndpointError> {
             _ => EndpointError::Listen { path, source: error },
         }),
     }
+}
+
+/// Locks the directory of `path` against other servers, until the result is dropped.
+fn lock_directory(path: &Path) -> Result<OwnedFd, EndpointError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let locked = std::fs::File::open(directory)
+        .map(OwnedFd::from)
+        .and_then(|directory| {
+            rustix::fs::flock(&directory, FlockOperation::LockExclusive)?;
+            Ok(directory)
+        });
+    locked.map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => EndpointError::NoDirectory(path.to_owned()),
+        _ => EndpointError::Listen {
+            path: path.to_owned(),
+            source,
+        },
+    })
 }
 
 /// Removes a socket that nobody listens on: what a killed server leaves behind.

@@ -44,7 +44,7 @@ impl Target for Session {
 }
 
 impl Session {
-    /// Resets the device, in any state. Mappings, eventfds and the DMA log stay.
+    /// Resets the device, in any state. Mappings, eventfds, config space and the DMA log stay.
     pub(super) fn reset(&self) -> Result<(), Errno> {
         let mut migration = self.migration.lock();
         if let Err(error) = Target::quiesce(self) {
@@ -53,7 +53,6 @@ impl Session {
             return Err(Errno::IO);
         }
         self.device.reset();
-        self.space.set_bus_master(crate::guest::BusMaster::Off);
         migration.reset();
         self.space.resume();
         self.device.run();

@@ -77,6 +77,7 @@ impl Session {
             return Err(Errno::TOOBIG);
         }
         // Everything that can be refused must be refused before the mapping goes: the bits are handed over only once.
+        self.refuse_if_failed()?;
         self.log.check_range(&range).map_err(|error| log_errno(&error))?;
         self.unmap(unmap)?;
         let mut reply = wire::bytes(&unmap);
