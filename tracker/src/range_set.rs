@@ -146,3 +146,70 @@ fn touches(left: &IovaRange, right: &IovaRange) -> bool {
 fn spanning(left: &IovaRange, right: &IovaRange) -> IovaRange {
     IovaRange::of(left.start().get(), left.last().max(right.last()).get())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const END: u64 = 64;
+
+    fn any_set() -> impl Strategy<Value = RangeSet> {
+        proptest::collection::vec((0..END, 0..12_u64), 0..8).prop_map(|parts| {
+            let ranges = parts
+                .into_iter()
+                .map(|(start, more)| IovaRange::of(start, (start + more).min(END - 1)));
+            ranges.fold(RangeSet::default(), |set, range| {
+                set.union(&RangeSet { ranges: vec![range] })
+            })
+        })
+    }
+
+    fn has(set: &RangeSet, byte: u64) -> bool {
+        set.ranges()
+            .iter()
+            .any(|range| range.contains_iova(Iova::new(byte)))
+    }
+
+    /// Sorted, and with a byte between neighbours.
+    fn is_normal(set: &RangeSet) -> bool {
+        set.ranges()
+            .windows(2)
+            .all(|pair| pair[0].last().get() + 1 < pair[1].start().get())
+    }
+
+    proptest! {
+        #[test]
+        fn set_operations_agree_byte_by_byte(a in any_set(), b in any_set(), max in 1..6_usize) {
+            let (union, both, rest) = (a.union(&b), a.intersection(&b), a.difference(&b));
+            let coarse = a.coarsened(max);
+            prop_assert!(coarse.ranges().len() <= max);
+            for set in [&union, &both, &rest, &coarse] {
+                prop_assert!(is_normal(set));
+            }
+            for byte in 0..END {
+                let (in_a, in_b) = (has(&a, byte), has(&b, byte));
+                prop_assert_eq!(has(&union, byte), in_a || in_b);
+                prop_assert_eq!(has(&both, byte), in_a && in_b);
+                prop_assert_eq!(has(&rest, byte), in_a && !in_b);
+                prop_assert!(!in_a || has(&coarse, byte), "a coarse set is a superset");
+            }
+        }
+
+        #[test]
+        fn a_range_is_contained_when_every_byte_is(set in any_set(), start in 0..END, more in 0..20_u64) {
+            let range = IovaRange::of(start, (start + more).min(END - 1));
+            let expected = (range.start().get()..=range.last().get()).all(|byte| has(&set, byte));
+            prop_assert_eq!(set.contains(&range), expected);
+        }
+    }
+
+    #[test]
+    fn ranges_that_overlap_are_no_set() {
+        let (a, b) = (IovaRange::of(0, 10), IovaRange::of(10, 20));
+        assert_eq!(RangeSet::disjoint(&[b, a]), Err(OverlapError(a, b)));
+        let whole = RangeSet::disjoint(&[IovaRange::of(u64::MAX, u64::MAX), IovaRange::of(0, u64::MAX - 1)]);
+        assert_eq!(whole.unwrap().ranges(), [IovaRange::of(0, u64::MAX)]);
+    }
+}

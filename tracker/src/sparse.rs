@@ -69,6 +69,17 @@ impl BitSink for Discard {
     fn span(&mut self, _first: u64, _last: u64) {}
 }
 
+/// The memory of a chunk.
+#[derive(Debug)]
+#[repr(transparent)]
+struct Chunk([AtomicU64; CHUNK_WORDS as usize]);
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct SparseBitmap {
@@ -81,7 +92,7 @@ pub(crate) struct SparseBitmap {
     /// For each chunk the number of its memory, given in ascending order. Number 0 belongs to no chunk and stays all
     /// clear, so that a look at a bit of a chunk without memory needs no case of its own.
     directory: Slab<AtomicU32>,
-    leaves: Slab<AtomicU64>,
+    leaves: Slab<Chunk>,
     memory: Mutex<Budget>,
     /// Held while a reader has cleared upper levels and not yet restored what it leaves below them.
     reading: Mutex<()>,
@@ -107,7 +118,7 @@ impl SparseBitmap {
             lines: Slab::new(chunks)?,
             coarse: Slab::new(groups)?,
             directory: Slab::new(chunks)?,
-            leaves: Slab::dense((u64::from(max) + 1) * CHUNK_WORDS)?,
+            leaves: Slab::dense(u64::from(max) + 1)?,
             memory: Mutex::new(Budget { used: 0, max }),
             reading: Mutex::new(()),
         })
@@ -142,14 +153,14 @@ impl SparseBitmap {
     /// The leaf word `word` (counted from the start of the bitmap) of the chunk with memory `number`.
     #[inline]
     fn leaf(&self, number: u64, word: u64) -> &AtomicU64 {
-        &self.leaves[index(number * CHUNK_WORDS + word % CHUNK_WORDS)]
+        &self.leaves[index(number)].0[index(word % CHUNK_WORDS)]
     }
 
     /// The leaf words `first..=last`, which lie in the chunk with memory `number`.
     #[inline]
     fn leaves(&self, number: u64, first: u64, last: u64) -> &[AtomicU64] {
-        let at = index(number * CHUNK_WORDS + first % CHUNK_WORDS);
-        &self.leaves[at..=at + index(last - first)]
+        let at = index(first % CHUNK_WORDS);
+        &self.leaves[index(number)].0[at..=at + index(last - first)]
     }
 }
 

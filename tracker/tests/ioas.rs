@@ -6,6 +6,7 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use WithoutTracker::{AssumeDirty, Refuse};
 use common::{FakeTracker, MIB, pages, range};
 use pagetrail_tracker::{
     Attachment, DeviceKind, DirtyTracker, Ioas, Iova, IovaRange, LogError, PageSize, Selection,
@@ -43,7 +44,6 @@ fn the_tracker_of_a_device_is_the_one_of_the_selection_table() {
         ioas.attach(kind, "device")
             .map(|attachment| *attachment.selection())
     };
-    use WithoutTracker::{AssumeDirty, Refuse};
 
     assert_eq!(select(DeviceKind::Emulated).unwrap(), Selection::Software);
     for without in [Refuse, AssumeDirty] {
@@ -79,7 +79,7 @@ fn an_emulated_device_uses_the_software_tracker_beside_an_iommu_tracker() {
     let ioas = Ioas::new();
     let iommu = FakeTracker::global_iommu();
     let _assigned = ioas
-        .attach(passthrough(Some(&iommu), None, WithoutTracker::Refuse), "vf")
+        .attach(passthrough(Some(&iommu), None, Refuse), "vf")
         .unwrap();
     assert_eq!(*emulated(&ioas).selection(), Selection::Software);
 }
@@ -90,11 +90,9 @@ fn a_report_is_the_union_of_all_trackers() {
     let (iommu, own) = (FakeTracker::per_pte_iommu(), FakeTracker::device());
     let first = emulated(&ioas);
     let _second = ioas
-        .attach(passthrough(Some(&iommu), None, WithoutTracker::Refuse), "vf0")
+        .attach(passthrough(Some(&iommu), None, Refuse), "vf0")
         .unwrap();
-    let _third = ioas
-        .attach(passthrough(None, Some(&own), WithoutTracker::Refuse), "vf1")
-        .unwrap();
+    let _third = ioas.attach(passthrough(None, Some(&own), Refuse), "vf1").unwrap();
     first.start(&[range(0, MIB)], PAGE).unwrap();
     ioas.software_tracker().mark(range(0, 1));
     iommu.write(range(5 * 4096, 1));
@@ -122,7 +120,7 @@ fn a_tracker_of_several_devices_is_read_once_and_stays_until_the_last_one_leaves
     let ioas = Ioas::new();
     let iommu = FakeTracker::global_iommu();
     let attach = |name| {
-        ioas.attach(passthrough(Some(&iommu), None, WithoutTracker::Refuse), name)
+        ioas.attach(passthrough(Some(&iommu), None, Refuse), name)
             .unwrap()
     };
     let (first, second) = (attach("vf0"), attach("vf1"));
@@ -136,9 +134,7 @@ fn a_tracker_of_several_devices_is_read_once_and_stays_until_the_last_one_leaves
 fn what_a_detached_device_wrote_is_still_reported() {
     let ioas = Ioas::new();
     let (stays, own) = (emulated(&ioas), FakeTracker::device());
-    let leaves = ioas
-        .attach(passthrough(None, Some(&own), WithoutTracker::Refuse), "vf")
-        .unwrap();
+    let leaves = ioas.attach(passthrough(None, Some(&own), Refuse), "vf").unwrap();
     stays.start(&[range(0, MIB)], PAGE).unwrap();
     own.write(range(0, 1));
     drop(leaves);
@@ -155,7 +151,7 @@ fn a_device_attached_while_the_log_runs_is_tracked_at_once() {
     let (first, iommu) = (emulated(&ioas), FakeTracker::per_pte_iommu());
     first.start(&[range(0, MIB)], PAGE).unwrap();
     let _late = ioas
-        .attach(passthrough(Some(&iommu), None, WithoutTracker::Refuse), "vf")
+        .attach(passthrough(Some(&iommu), None, Refuse), "vf")
         .unwrap();
     iommu.write(range(0, 1));
     assert_eq!(report(&first, range(0, MIB)).unwrap(), [0]);
@@ -167,7 +163,7 @@ fn a_device_that_cannot_join_a_running_log_is_refused() {
     let (first, iommu) = (emulated(&ioas), FakeTracker::per_pte_iommu());
     first.start(&[range(0, MIB)], PAGE).unwrap();
     iommu.refuses.store(true, Ordering::Relaxed);
-    let late = ioas.attach(passthrough(Some(&iommu), None, WithoutTracker::Refuse), "vf");
+    let late = ioas.attach(passthrough(Some(&iommu), None, Refuse), "vf");
     assert!(matches!(late, Err(SelectionError::NotStarted { .. })));
 }
 
@@ -175,9 +171,7 @@ fn a_device_that_cannot_join_a_running_log_is_refused() {
 fn a_tracker_with_few_ranges_tracks_all_that_is_asked_for() {
     let ioas = Ioas::new();
     let own = FakeTracker::device();
-    let device = ioas
-        .attach(passthrough(None, Some(&own), WithoutTracker::Refuse), "vf")
-        .unwrap();
+    let device = ioas.attach(passthrough(None, Some(&own), Refuse), "vf").unwrap();
     let asked: Vec<IovaRange> = (0..10).map(|n| range(n * n * MIB, MIB / 2)).collect();
     device.start(&asked, PAGE).unwrap();
     assert_eq!(own.started().len(), 3);
@@ -192,9 +186,7 @@ fn a_tracker_with_few_ranges_tracks_all_that_is_asked_for() {
 fn a_tracker_that_must_restart_for_new_ranges_reports_all_it_may_have_missed() {
     let ioas = Ioas::new();
     let (own, other) = (FakeTracker::device(), emulated(&ioas));
-    let device = ioas
-        .attach(passthrough(None, Some(&own), WithoutTracker::Refuse), "vf")
-        .unwrap();
+    let device = ioas.attach(passthrough(None, Some(&own), Refuse), "vf").unwrap();
     device.start(&[range(0, MIB)], PAGE).unwrap();
     assert!(report(&device, range(0, MIB)).unwrap().is_empty());
     other.start(&[range(4 * MIB, MIB)], PAGE).unwrap();
@@ -208,7 +200,7 @@ fn no_report_succeeds_between_a_failed_read_and_a_new_start() {
     let ioas = Ioas::new();
     let (first, iommu) = (emulated(&ioas), FakeTracker::global_iommu());
     let second = ioas
-        .attach(passthrough(Some(&iommu), None, WithoutTracker::Refuse), "vf")
+        .attach(passthrough(Some(&iommu), None, Refuse), "vf")
         .unwrap();
     first.start(&[], PAGE).unwrap();
     second.start(&[], PAGE).unwrap();
@@ -241,7 +233,7 @@ fn a_failed_read_by_an_observer_is_not_hidden_from_the_migration() {
     let ioas = Ioas::new();
     let iommu = FakeTracker::global_iommu();
     let device = ioas
-        .attach(passthrough(Some(&iommu), None, WithoutTracker::Refuse), "vf")
+        .attach(passthrough(Some(&iommu), None, Refuse), "vf")
         .unwrap();
     device.start(&[], PAGE).unwrap();
     let observer = ioas.observer(&[], PAGE).unwrap();
@@ -260,7 +252,7 @@ fn a_start_that_one_tracker_refuses_changes_nothing() {
     let ioas = Ioas::new();
     let (first, iommu) = (emulated(&ioas), FakeTracker::per_pte_iommu());
     let second = ioas
-        .attach(passthrough(Some(&iommu), None, WithoutTracker::Refuse), "vf")
+        .attach(passthrough(Some(&iommu), None, Refuse), "vf")
         .unwrap();
     first.start(&[range(0, MIB)], PAGE).unwrap();
     ioas.software_tracker().mark(range(0, 1));

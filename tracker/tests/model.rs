@@ -193,7 +193,7 @@ fn attach(ioas: &std::sync::Arc<Ioas>, number: usize) -> Attachment {
         .unwrap()
 }
 
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Clearing {
     Yes,
     No,

@@ -51,7 +51,9 @@ fn migrate(tracker: SoftwareTracker) -> Vec<u64> {
             let _ = pages(range(0, PAGES * 4096), |bitmap| observer.read_and_clear(bitmap)).unwrap();
         }
         stopped.store(true, Relaxed);
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        for writer in writers {
+            writer.join().unwrap();
+        }
         pass();
     });
     (0..PAGES)

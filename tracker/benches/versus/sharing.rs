@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use pagetrail_tracker::{Attachment, DeviceKind, Iova, IovaRange, PageSize};
+use pagetrail_tracker::{Attachment, DeviceKind, Iova, PageSize};
 
 use crate::measure::{Comparison, GIB, Ours, PAGE, Theirs, compare, per_operation, scattered_pages, time};
 use crate::table::{Requirement, Row, versus};
@@ -37,12 +37,12 @@ fn contended(pause: Duration) -> Comparison {
         15,
         || {
             let tracker = ours.lock().expect("no panic").tracker.clone();
-            let mark = |address| tracker.mark(IovaRange::from_len(Iova::new(address), 8).expect("a range"));
+            let mark = |address| tracker.mark_page(Iova::new(address));
             spell(mark, || ours.lock().expect("no panic").read(), pause)
         },
         || {
             let read = || drop(std::hint::black_box(theirs.bitmap.get_and_reset()));
-            spell(|address| theirs.mark(address, 8), read, pause)
+            spell(|address| theirs.mark(address, 1), read, pause)
         },
     )
 }
@@ -89,7 +89,7 @@ fn devices() -> Vec<Row> {
         })
         .collect();
     let pages = scattered_pages(16 * GIB, 1000);
-    let marking = compare(31, || hot(&many), || hot(&one));
+    let marking = compare(201, || hot(&many), || hot(&one));
     let read = |ours: &mut Ours| {
         ours.mark_each(&pages);
         time(1, || ours.read())
@@ -114,9 +114,9 @@ fn devices() -> Vec<Row> {
 /// Nanoseconds per mark of a page that is dirty already. Not inlined, so that both sides run the same code.
 #[inline(never)]
 fn hot(ours: &Ours) -> f64 {
-    time(1 << 20, || {
-        for _ in 0..1 << 20 {
-            ours.mark(std::hint::black_box(PAGE), 8);
+    time(1 << 15, || {
+        for _ in 0..1 << 15 {
+            ours.tracker.mark_page(Iova::new(std::hint::black_box(PAGE)));
         }
     })
 }

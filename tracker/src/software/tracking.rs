@@ -33,7 +33,10 @@ impl DirtyTracker for SoftwareTracker {
             self.log.discard(range);
         }
         self.update_marking(&wanted);
-        self.reader_barrier()?;
+        if let Err(error) = self.reader_barrier() {
+            self.update_marking(&started);
+            return Err(error);
+        }
         *started = wanted;
         Ok(())
     }

@@ -13,13 +13,15 @@ pub(super) struct Slab<T> {
     element: std::marker::PhantomData<T>,
 }
 
-/// A type for which memory full of zeros is a valid value that may be shared and changed by any thread.
+/// A type made of atomics, for which memory full of zeros is a valid value, and which wants no more than a page's alignment.
 #[cfg(not(loom))]
 pub(super) trait ZeroedAtomic: Sync {}
 #[cfg(not(loom))]
 impl ZeroedAtomic for crate::sync::AtomicU32 {}
 #[cfg(not(loom))]
 impl ZeroedAtomic for crate::sync::AtomicU64 {}
+#[cfg(not(loom))]
+impl ZeroedAtomic for super::Chunk {}
 
 #[cfg(not(loom))]
 impl<T: ZeroedAtomic> Slab<T> {

@@ -79,6 +79,7 @@ impl SparseBitmap {
         let (first, last) = span.of(CHUNK_BITS);
         let marked = V::fetch(level, span_mask(group, first, last));
         level_fence();
+        self.warm_up(group, marked);
         let coarse = self.coarse[index(group)].load(Ordering::SeqCst);
         for bit in set_bits(marked) {
             let chunk = group * WORD + bit;
@@ -93,6 +94,27 @@ impl SparseBitmap {
         if V::CLEARS && level.load(Ordering::SeqCst) != 0 {
             self.raise_root(group);
         }
+    }
+
+    /// Looks at what will be read where little is dirty: looks wait for memory side by side, reads one after the other.
+    fn warm_up(&self, group: u64, chunks: u64) {
+        if cfg!(loom) {
+            return;
+        }
+        let mut seen = 0;
+        for chunk in set_bits(chunks).map(|bit| group * WORD + bit) {
+            let (number, lines) = (
+                self.number(chunk),
+                self.lines[index(chunk)].load(Ordering::Relaxed),
+            );
+            if lines.count_ones() <= 2 {
+                let first_word = |line| (chunk * WORD + line) * LINE_WORDS;
+                seen |= set_bits(lines).fold(0, |all, line| {
+                    all | self.leaf(number, first_word(line)).load(Ordering::Relaxed)
+                });
+            }
+        }
+        std::hint::black_box(seen);
     }
 
     fn walk_chunk<V: Visit>(&self, chunk: u64, part: &Span, found: &mut Batch<'_, impl BitSink>) {
