@@ -59,18 +59,24 @@ fn oversized_messages_are_not_waited_for() {
 
 #[test]
 fn a_message_that_never_ends_does_not_hold_the_device() {
-    let mut host = Host::start(1);
-    for sent in [1, 8, 15, 16, 20] {
-        let mut client = host.client();
-        let whole = [
-            Header::command(1, Command::DeviceGetInfo, 16).as_bytes(),
-            &[0; 16],
-        ]
-        .concat();
+    let cuts = [1, 8, 15, 16, 20];
+    let mut host = Host::start(cuts.len());
+    let whole = [
+        Header::command(1, Command::DeviceGetInfo, 16).as_bytes(),
+        &[0; 16],
+    ]
+    .concat();
+    // One device each, so that the server's deadlines pass at the same time.
+    let mut clients = Vec::new();
+    for (socket, sent) in host.sockets().iter().zip(cuts) {
+        let mut client = Client::connect(socket).expect("it connects");
         client
             .connection()
             .send_raw(&whole[..sent], &[], Deadline::after(PATIENCE))
             .expect("it is sent");
+        clients.push((client, sent));
+    }
+    for (mut client, sent) in clients {
         assert!(
             matches!(reaction(client.connection()), Outcome::Closed),
             "{sent} bytes of a message"

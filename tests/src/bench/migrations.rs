@@ -31,9 +31,13 @@ pub struct Args {
     /// Sizes of the guest.
     #[arg(long, default_value = "1G,4G,16G", value_delimiter = ',', value_parser = crate::cli::parse_size, value_name = "SIZES")]
     memory: Vec<u64>,
-    /// Per cent of the guest that is rewritten, flat out.
+    /// Per cent of the guest that is rewritten.
     #[arg(long, default_value = "1,50", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=90), value_name = "PERCENTS")]
     rewritten: Vec<u64>,
+    /// Page writes per second of all devices together; 0 is flat out. With more devices than processors a rate is the fair
+    /// comparison: flat out, the client would mostly wait for its turn to run.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    rate: u64,
     /// Live passes before the stop.
     #[arg(long, default_value_t = 4, value_name = "N")]
     passes: u32,
@@ -135,7 +139,7 @@ fn row(args: &Args, size: u64, percent: u64) -> anyhow::Result<RowResult> {
     source.enable_devices()?;
     let load = Load {
         window_percent: percent,
-        rate: 0,
+        rate: args.rate.div_ceil(args.source.len() as u64),
         seed: 1,
     };
     let mut workload = Workload::start(&mut source, load)?;
