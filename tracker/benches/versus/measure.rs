@@ -177,12 +177,24 @@ impl Theirs {
     }
 }
 
-/// `count` different page addresses below `end`, in an arbitrary order that is always the same.
+/// `count` different page addresses below `end`, in a random order that is always the same.
 pub(crate) fn scattered_pages(end: u64, count: u64) -> Vec<u64> {
     let pages = end / PAGE;
     assert!(pages.is_power_of_two() && count <= pages);
-    // An odd multiplier permutes the numbers below a power of two; its size scatters neighbours.
-    (0..count)
-        .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % pages) * PAGE)
-        .collect()
+    (0..count).map(|n| shuffled(n, pages.ilog2()) * PAGE).collect()
+}
+
+/// A permutation of the numbers of `bits` bits, without a stride that a CPU could predict.
+fn shuffled(mut number: u64, bits: u32) -> u64 {
+    let mask = (1 << bits) - 1;
+    // Each step can be undone: an odd factor, and a fold of the high half into the low one.
+    for factor in [
+        0x9e37_79b9_7f4a_7c15_u64,
+        0xbf58_476d_1ce4_e5b9,
+        0x94d0_49bb_1331_11eb,
+    ] {
+        number = number.wrapping_mul(factor) & mask;
+        number ^= number >> bits.div_ceil(2);
+    }
+    number
 }
