@@ -20,9 +20,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, Parser, ValueEnum};
 
 use args::{Cli, Command, LogFormat};
+use models::Kind;
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
@@ -78,9 +79,9 @@ fn with_implied_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsStrin
         .first()
         .map(std::path::Path::new)
         .and_then(|path| path.file_name()?.to_str());
-    if let Some(kind) = name.and_then(|name| name.strip_prefix("pagetrail-")) {
-        let kind = OsString::from(kind);
-        args.insert(1, kind);
+    let kind = name.and_then(|name| Kind::from_str(name.strip_prefix("pagetrail-")?, false).ok());
+    if let Some(kind) = kind {
+        args.insert(1, kind.name().into());
     }
     args
 }
@@ -97,6 +98,7 @@ mod tests {
             ["/usr/bin/pagetrail-dma", "dma", "--fd=3"]
         );
         assert_eq!(words(&["pagetrail", "dma"]), ["pagetrail", "dma"]);
+        assert_eq!(words(&["pagetrail-1.0", "dma"]), ["pagetrail-1.0", "dma"]);
         assert!(words(&[]).is_empty());
     }
 }

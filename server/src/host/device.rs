@@ -30,7 +30,7 @@ pub(super) struct Seat {
 
 /// A client that is being served.
 struct Client {
-    connection: Connection,
+    connection: Arc<Connection>,
     thread: JoinHandle<()>,
 }
 
@@ -80,10 +80,15 @@ impl Seat {
     /// Gives a client a thread.
     fn admit(&self, socket: OwnedFd) -> Option<Client> {
         let started = Connection::of(&socket).and_then(|connection| {
-            let served = Arc::clone(&self.served);
+            let connection = Arc::new(connection);
+            let (served, ended) = (Arc::clone(&self.served), Arc::clone(&connection));
             let thread = std::thread::Builder::new()
                 .name(format!("{} client", served.name))
-                .spawn(move || session::serve(socket, &served))?;
+                .spawn(move || {
+                    session::serve(socket, &served);
+                    // The handle keeps the socket open, and the client has to learn that nobody is there any more.
+                    ended.close();
+                })?;
             Ok(Client { connection, thread })
         });
         started
