@@ -8,6 +8,7 @@
 mod config;
 mod device;
 mod endpoint;
+mod peer;
 mod stop;
 mod vm;
 
@@ -15,7 +16,8 @@ pub use config::{DeviceConfig, Endpoint, VmConfig};
 pub use endpoint::EndpointError;
 pub use stop::Stop;
 
-pub(crate) use vm::{Binding, Peer, Vm};
+pub(crate) use peer::Peer;
+pub(crate) use vm::{Binding, Vm};
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -1,113 +1,140 @@
 //! A VM: the address space that its devices share, and the process that may be their client.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use pagetrail_tracker::Ioas;
+use pagetrail_tracker::{Ioas, SoftwareTracker};
 use parking_lot::Mutex;
+use rustix::io::Errno;
+
+use super::Peer;
 
 /// An address space, bound to one client process at a time.
 ///
 /// Dirty pages of one device are reported to whoever asks through another one of the VM, and a device writes memory that its own
 /// client mapped. Clients from two processes would therefore see each other's addresses; so the first to connect binds the VM
-/// until its last connection ends.
+/// until its last connection ends. The next one gets a new address space, and none of what the last one left.
 #[derive(Debug)]
 pub(crate) struct Vm {
     name: String,
-    ioas: Arc<Ioas>,
-    bound: Mutex<Bound>,
+    bound: Mutex<Option<Bound>>,
 }
 
-#[derive(Debug, Default)]
+/// While there are connections.
+#[derive(Debug)]
 struct Bound {
-    peer: Option<Peer>,
+    peer: Peer,
+    ioas: Arc<Ioas>,
     connections: usize,
-}
-
-/// The process at the other end of a connection, as the kernel knows it (`SO_PEERCRED`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Peer {
-    pid: i32,
-    uid: u32,
 }
 
 /// A connection's hold on its VM.
 #[derive(Debug)]
 pub(crate) struct Binding {
     vm: Arc<Vm>,
+    ioas: Arc<Ioas>,
 }
 
-/// Another process is bound to the VM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("process {} may not use VM {vm}, which process {} uses", .asks.pid, .bound.pid, vm = .vm)]
-pub(crate) struct PeerMismatch<'a> {
-    vm: &'a str,
-    bound: Peer,
-    asks: Peer,
-}
-
-impl Peer {
-    /// The peer of a connected socket.
-    pub(crate) fn of(socket: impl AsFd) -> std::io::Result<Self> {
-        let credentials = rustix::net::sockopt::socket_peercred(socket)?;
-        Ok(Self {
-            pid: credentials.pid.as_raw_nonzero().get(),
-            uid: credentials.uid.as_raw(),
-        })
-    }
+/// Why a connection got no hold on its VM.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError<'a> {
+    /// Another process is bound to the VM.
+    #[error("{asks} may not use VM {vm}, which {bound} uses")]
+    Mismatch {
+        /// Its name.
+        vm: &'a str,
+        /// Who uses it.
+        bound: Peer,
+        /// Who asks for it.
+        asks: Peer,
+    },
+    /// There is no memory for its dirty bits.
+    #[error("no memory for the VM's address space")]
+    NoAddressSpace(#[from] std::io::Error),
 }
 
 impl Vm {
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            ioas: Ioas::new(),
             bound: Mutex::default(),
         }
     }
 
     /// Binds the VM to a connection's peer for the connection's time.
-    pub(crate) fn bind(self: &Arc<Self>, peer: Peer) -> Result<Binding, PeerMismatch<'_>> {
+    pub(crate) fn bind(self: &Arc<Self>, peer: Peer) -> Result<Binding, BindError<'_>> {
         let mut bound = self.bound.lock();
-        match bound.peer {
-            Some(other) if other != peer => {
-                return Err(PeerMismatch {
+        let bound = match &mut *bound {
+            Some(bound) if !bound.peer.is(peer) => {
+                return Err(BindError::Mismatch {
                     vm: &self.name,
-                    bound: other,
+                    bound: bound.peer,
                     asks: peer,
                 });
             }
-            _ => {}
-        }
-        bound.peer = Some(peer);
+            Some(bound) => bound,
+            none => none.insert(Bound {
+                peer,
+                ioas: new_ioas()?,
+                connections: 0,
+            }),
+        };
         bound.connections += 1;
-        Ok(Binding { vm: Arc::clone(self) })
+        Ok(Binding {
+            vm: Arc::clone(self),
+            ioas: Arc::clone(&bound.ioas),
+        })
+    }
+}
+
+fn new_ioas() -> std::io::Result<Arc<Ioas>> {
+    Ok(Ioas::with_software_tracker(Arc::new(SoftwareTracker::new()?)))
+}
+
+impl BindError<'_> {
+    /// What the client gets.
+    pub(crate) fn errno(&self) -> Errno {
+        match self {
+            Self::Mismatch { .. } => Errno::PERM,
+            Self::NoAddressSpace(_) => Errno::NOMEM,
+        }
     }
 }
 
 impl Binding {
     /// The VM's address space.
     pub(crate) fn ioas(&self) -> &Arc<Ioas> {
-        &self.vm.ioas
+        &self.ioas
     }
 }
 
 impl Drop for Binding {
     fn drop(&mut self) {
         let mut bound = self.vm.bound.lock();
-        bound.connections -= 1;
-        if bound.connections == 0 {
-            bound.peer = None;
+        if let Some(some) = &mut *bound {
+            some.connections -= 1;
+            if some.connections == 0 {
+                *bound = None;
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroI32;
+
     use super::*;
 
-    const ONE: Peer = Peer { pid: 1, uid: 0 };
-    const OTHER: Peer = Peer { pid: 2, uid: 0 };
+    const ONE: Peer = process(1);
+    const OTHER: Peer = process(2);
+    const NO_NUMBER: Peer = process(0);
+
+    const fn process(pid: i32) -> Peer {
+        Peer {
+            pid: NonZeroI32::new(pid),
+            uid: 0,
+        }
+    }
 
     #[test]
     fn a_second_process_is_refused_until_the_last_connection_of_the_first_has_gone() {
@@ -119,5 +146,28 @@ mod tests {
         vm.bind(OTHER).expect_err("one connection is left");
         drop(second);
         vm.bind(OTHER).expect("nobody is bound");
+    }
+
+    #[test]
+    fn processes_that_cannot_be_told_apart_do_not_share_a_vm() {
+        let vm = Arc::new(Vm::new("vm"));
+        let first = vm.bind(NO_NUMBER).expect("nobody is bound");
+        vm.bind(NO_NUMBER).expect_err("it may be another one");
+        drop(first);
+        vm.bind(NO_NUMBER).expect("nobody is bound");
+    }
+
+    #[test]
+    fn the_next_client_finds_nothing_of_the_last_ones_address_space() {
+        let vm = Arc::new(Vm::new("vm"));
+        let first = vm.bind(ONE).expect("nobody is bound");
+        let sibling = vm.bind(ONE).expect("the same process");
+        assert!(Arc::ptr_eq(first.ioas(), sibling.ioas()));
+        let old = Arc::downgrade(first.ioas());
+        drop((first, sibling));
+        assert!(
+            old.upgrade().is_none(),
+            "its memory goes with its last connection"
+        );
     }
 }

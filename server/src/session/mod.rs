@@ -74,7 +74,8 @@ pub(crate) fn serve(socket: OwnedFd, served: &Served) {
         Ok(binding) => binding,
         Err(error) => {
             tracing::warn!(device = name, %error, "refused a client");
-            return refuse(socket, Errno::PERM);
+            let errno = error.errno();
+            return refuse(socket, errno);
         }
     };
     tracing::info!(device = name, ?peer, "client connected");
