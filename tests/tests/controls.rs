@@ -22,16 +22,22 @@ fn migrate(source: &Host, options: Options) -> Result<Outcome, MigrateError> {
     run(&mut vm, &mut dest, options, &mut workload, None, &mut Silent)
 }
 
+/// The first migration whose check failed. A device that gets no time to write between two passes has no page to lose.
+fn first_caught(host: &Host) -> Option<Outcome> {
+    (0..TRIES)
+        .map(|_| migrate(host, options()).expect("it migrates"))
+        .find(|outcome| !outcome.verdict.passed())
+}
+
 fn is_caught(fault: &str) -> bool {
-    let host = faulty::start(fault);
-    (0..TRIES).any(|_| !migrate(&host, options()).expect("it migrates").verdict.passed())
+    first_caught(&faulty::start(fault)).is_some()
 }
 
 #[test]
 fn suppressed_marks_of_one_page_are_caught_and_the_page_is_named() {
     let page = FIRST_PAGE + 5 * 4096;
     let host = faulty::start(&format!("suppress-page={page:#x}"));
-    let outcome = migrate(&host, options()).expect("it migrates");
+    let outcome = first_caught(&host).expect("a check that fails");
     let lost: Vec<u64> = outcome.verdict.lost.iter().map(|lost| lost.iova).collect();
     assert_eq!(lost, [page], "{:#?}", outcome.verdict);
     assert_eq!(
