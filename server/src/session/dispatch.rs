@@ -17,6 +17,7 @@ impl Handler for std::sync::Arc<Session> {
     }
 
     fn message(&self, message: &mut Message<'_>) -> Result<Answer, Errno> {
+        self.unconfirmed.confirm();
         let payload = message.payload;
         let answer = match message.command {
             command::DMA_MAP => self.dma_map(payload, message.take_fds()),

@@ -63,11 +63,22 @@ impl Session {
         self.refuse_if_failed()?;
         reply.extend(wire::bytes(&report));
         reply.resize(header + needed, 0);
-        let mut bitmap =
-            ReportBitmap::new(range, page_size, &mut reply[header..]).map_err(|_| Errno::INVAL)?;
+        self.read_log(range, page_size, &mut reply[header..])
+    }
+
+    /// Reads and clears the log of `range` into `bitmap`, all of which is sent.
+    pub(super) fn read_log(
+        &self,
+        range: IovaRange,
+        page_size: PageSize,
+        bitmap: &mut [u8],
+    ) -> Result<(), Errno> {
+        let mut report = ReportBitmap::new(range, page_size, bitmap).map_err(|_| Errno::INVAL)?;
         self.log
-            .report(&mut bitmap)
-            .map_err(|error| self.log_failed(&error))
+            .report(&mut report)
+            .map_err(|error| self.log_failed(&error))?;
+        self.unconfirmed.keep(range, page_size, bitmap);
+        Ok(())
     }
 
     /// Says loudly when the log is lost.

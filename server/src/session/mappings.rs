@@ -87,11 +87,7 @@ impl Session {
         }));
         let header = reply.len();
         reply.resize(header + needed, 0);
-        let mut report =
-            ReportBitmap::new(range, page_size, &mut reply[header..]).map_err(|_| Errno::INVAL)?;
-        self.log
-            .report(&mut report)
-            .map_err(|error| self.log_failed(&error))?;
+        self.read_log(range, page_size, &mut reply[header..])?;
         Ok(reply)
     }
 

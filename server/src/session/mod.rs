@@ -14,6 +14,9 @@ mod features;
 mod irqs;
 mod logging;
 mod mappings;
+#[cfg(test)]
+mod tests;
+mod unconfirmed;
 mod version;
 
 use std::os::fd::OwnedFd;
@@ -30,6 +33,7 @@ use crate::host::{Binding, Peer, Vm};
 use crate::irq::Interrupts;
 use crate::migration::Migration;
 use crate::vfu::{Connection, Context};
+use unconfirmed::Unconfirmed;
 
 /// How long work in flight may take to stop. Shorter than the 5 s after which QEMU gives a message up.
 const QUIESCE_LIMIT: Duration = Duration::from_secs(3);
@@ -41,6 +45,7 @@ pub(crate) struct Session {
     space: DmaSpace,
     interrupts: Interrupts,
     log: Attachment,
+    unconfirmed: Unconfirmed,
     migration: Mutex<Migration>,
     #[cfg(feature = "fault-injection")]
     corruption: faults::Corruption,
@@ -108,6 +113,7 @@ fn run(socket: OwnedFd, served: &Served, binding: Binding) -> anyhow::Result<()>
         space,
         interrupts,
         log,
+        unconfirmed: Unconfirmed::default(),
         migration: Mutex::new(Migration::new()),
         #[cfg(feature = "fault-injection")]
         corruption,
@@ -125,7 +131,8 @@ impl Session {
         Instant::now() + QUIESCE_LIMIT
     }
 
-    /// Stops the device and takes its memory away, in that order. What is left is dropped with the session.
+    /// Stops the device and takes its memory away, in that order, and gives back what its client may not have learnt. What is left
+    /// is dropped with the session.
     fn end(&self) {
         let deadline = Self::quiesce_deadline();
         if let Err(error) = self.device.quiesce(deadline) {
@@ -137,5 +144,6 @@ impl Session {
         if let Err(error) = self.space.unmap_all(deadline) {
             tracing::error!(device = self.name, %error, "guest memory is still in use after the client has gone");
         }
+        self.unconfirmed.put_back(&self.log.ioas().software_tracker());
     }
 }

@@ -1,0 +1,154 @@
+//! What a connection leaves behind for the VM's other devices.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use pagetrail_tracker::{Iova, IovaRange, SoftwareTracker};
+
+use super::{Served, serve};
+use crate::devices::dma::{DmaModel, Lanes};
+use crate::guest::AllowedFiles;
+use crate::host::{Peer, Vm};
+use crate::wire;
+use crate::wire::command::DEVICE_FEATURE;
+use crate::wire::feature::{Feature, FeatureOps, LoggingControl, LoggingReport, number};
+
+const VERSION: u16 = 1;
+const HEADER: usize = 16;
+const PAGE: u64 = 4096;
+/// What is reported: 64 pages, one word of bitmap.
+const LENGTH: u64 = 64 * PAGE;
+
+/// A client that says only what it is told to.
+struct Client {
+    socket: UnixStream,
+    server: JoinHandle<()>,
+}
+
+impl Client {
+    /// Connects to a device of `vm`.
+    fn of(vm: &Arc<Vm>) -> Self {
+        let (socket, served_socket) = UnixStream::pair().unwrap();
+        let served = Served {
+            name: "vm/dma".to_owned(),
+            model: Arc::new(DmaModel {
+                lanes: Lanes::new(1).unwrap(),
+            }),
+            files: AllowedFiles::TmpfsAndHugetlbfs,
+            vm: Arc::clone(vm),
+            #[cfg(feature = "fault-injection")]
+            faults: Vec::new(),
+        };
+        let server = std::thread::spawn(move || serve(served_socket.into(), &served));
+        let mut client = Self { socket, server };
+        client.ask(VERSION, &[0, 0, 1, 0]);
+        client
+    }
+
+    /// Starts the log of all memory.
+    fn start_logging(&mut self) {
+        let control = LoggingControl {
+            page_size: PAGE,
+            range_count: 0,
+            reserved: 0,
+        };
+        let flags = FeatureOps::SET.bits() | number::DMA_LOGGING_START;
+        self.ask(DEVICE_FEATURE, &feature(flags, &wire::bytes(&control)));
+    }
+
+    /// The pages that are reported dirty, as bits.
+    fn report(&mut self) -> u64 {
+        let reply = self.ask(DEVICE_FEATURE, &report_request());
+        u64::from_le_bytes(*reply.last_chunk().unwrap())
+    }
+
+    fn ask(&mut self, command: u16, payload: &[u8]) -> Vec<u8> {
+        self.send(command, payload);
+        let mut header = [0; HEADER];
+        self.socket.read_exact(&mut header).unwrap();
+        assert_eq!(header[12..], [0; 4], "an errno for command {command}");
+        let size = u32::from_ne_bytes(header[4..8].try_into().unwrap()) as usize;
+        let mut reply = vec![0; size - HEADER];
+        self.socket.read_exact(&mut reply).unwrap();
+        reply
+    }
+
+    fn send(&mut self, command: u16, payload: &[u8]) {
+        let mut message = [1_u16, command].map(u16::to_ne_bytes).concat();
+        message.extend(((HEADER + payload.len()) as u32).to_ne_bytes());
+        message.extend([0; 8]);
+        message.extend(payload);
+        self.socket.write_all(&message).unwrap();
+    }
+
+    /// Leaves, and waits until the server has seen to that.
+    fn leave(self) {
+        drop(self.socket);
+        self.server.join().unwrap();
+    }
+}
+
+fn feature(flags: u32, data: &[u8]) -> Vec<u8> {
+    let mut payload = wire::bytes(&Feature {
+        argsz: PAGE as u32,
+        flags,
+    });
+    payload.extend(data);
+    payload
+}
+
+fn report_request() -> Vec<u8> {
+    let report = LoggingReport {
+        iova: 0,
+        length: LENGTH,
+        page_size: PAGE,
+    };
+    feature(
+        FeatureOps::GET.bits() | number::DMA_LOGGING_REPORT,
+        &wire::bytes(&report),
+    )
+}
+
+/// As a device of the VM does after it has written page `page`.
+fn mark(tracker: &SoftwareTracker, page: u64) {
+    tracker.mark(IovaRange::from_len(Iova::new(page * PAGE), PAGE).unwrap());
+}
+
+/// Two devices of a VM that both log, and the tracker that they mark.
+fn two_clients() -> (Client, Client, Arc<SoftwareTracker>) {
+    let vm = Arc::new(Vm::new("vm"));
+    let (mut one, mut other) = (Client::of(&vm), Client::of(&vm));
+    one.start_logging();
+    other.start_logging();
+    let binding = vm.bind(Peer::of(&one.socket).unwrap()).unwrap();
+    (one, other, binding.ioas().software_tracker())
+}
+
+#[test]
+fn pages_in_a_report_that_nobody_received_are_not_lost_for_the_other_devices() {
+    let (mut one, mut other, tracker) = two_clients();
+    mark(&tracker, 5);
+    mark(&tracker, 63);
+    one.send(DEVICE_FEATURE, &report_request());
+    one.leave();
+    assert_eq!(other.report(), 1 << 5 | 1 << 63);
+    other.leave();
+}
+
+#[test]
+fn pages_in_a_report_that_was_received_are_not_reported_again() {
+    let (mut one, mut other, tracker) = two_clients();
+    mark(&tracker, 5);
+    assert_eq!(one.report(), 1 << 5);
+    mark(&tracker, 6);
+    assert_eq!(one.report(), 1 << 6);
+    one.ask(
+        DEVICE_FEATURE,
+        &feature(FeatureOps::SET.bits() | number::DMA_LOGGING_STOP, &[]),
+    );
+    one.leave();
+    assert_eq!(other.report(), 0);
+    other.leave();
+}
