@@ -1,7 +1,7 @@
 //! What a device is to the server: three traits, one each for I/O, run state and saved state.
 //!
-//! A device is built for one connection by a [`DeviceModel`], gets its [`Dma`](crate::guest::Dma) and
-//! [`Irq`](crate::irq::Irq) handles there, and is dropped when the client leaves. Every method takes `&self`: the
+//! A device is built for one connection by a [`DeviceModel`], gets its [`Dma`] and
+//! [`Irq`] handles there, and is dropped when the client leaves. Every method takes `&self`: the
 //! session's thread calls them while the device's own threads run.
 //!
 //! What a device does not see: vfio-user, file descriptors, mapping and unmapping, dirty tracking, the migration

@@ -3,7 +3,7 @@
 //! One thread listens for each device, and one serves each connection, so that a wait in one device never holds up another.
 //! The devices of one VM share its [`Ioas`](pagetrail_tracker::Ioas), and one process at a time may be their client.
 //!
-//! Not here: what is said on a connection ([`session`](crate::session)), and where the configuration comes from (`cli`).
+//! Not here: what is said on a connection (`session`), and where the configuration comes from (`cli`).
 
 mod config;
 mod device;

@@ -1,6 +1,6 @@
 //! The functions that libvfio-user calls.
 //!
-//! Each finds the [`Handler`](super::Handler) behind the context's private pointer, calls it with panics caught, and says the
+//! Each finds the [`Handler`] behind the context's private pointer, calls it with panics caught, and says the
 //! result in C's way: a count or zero, or −1 with `errno`.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};

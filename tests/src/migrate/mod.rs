@@ -2,7 +2,7 @@
 //!
 //! [`Migration`] goes step by step: [`Migration::start`] begins logging and the copy, each [`Migration::pass`] is one pre-copy
 //! pass, [`Migration::switch_over`] stops the source and starts the destination, and [`Migration::cancel`] gives up. Between
-//! the steps the caller may do to the VM whatever a guest or a user would ([`churn`]). [`run`] does all of it.
+//! the steps the caller may do to the VM whatever a guest or a user would ([`churn`]). [`run()`] does all of it.
 //!
 //! Source and destination have guest memories of their own; pages travel by copy, and what a real migration would send is
 //! counted. There is no network: bandwidth is what this machine copies at.
