@@ -1,12 +1,17 @@
 //! A VM: the address space that its devices share, and the process that may be their client.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pagetrail_tracker::{Ioas, SoftwareTracker};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 
 use super::Peer;
+use crate::vfu::Connection;
+
+/// How long the end of another peer's connections is waited for. Shorter than the 5 s after which QEMU gives a message up.
+const DEPARTURE: Duration = Duration::from_secs(4);
 
 /// An address space, bound to one client process at a time.
 ///
@@ -17,6 +22,7 @@ use super::Peer;
 pub(crate) struct Vm {
     name: String,
     bound: Mutex<Option<Bound>>,
+    unbound: Condvar,
 }
 
 /// While there are connections.
@@ -24,7 +30,7 @@ pub(crate) struct Vm {
 struct Bound {
     peer: Peer,
     ioas: Arc<Ioas>,
-    connections: usize,
+    connections: Vec<Arc<Connection>>,
 }
 
 /// A connection's hold on its VM.
@@ -32,6 +38,7 @@ struct Bound {
 pub(crate) struct Binding {
     vm: Arc<Vm>,
     ioas: Arc<Ioas>,
+    connection: Arc<Connection>,
 }
 
 /// Why a connection got no hold on its VM.
@@ -57,32 +64,51 @@ impl Vm {
         Self {
             name: name.to_owned(),
             bound: Mutex::default(),
+            unbound: Condvar::new(),
         }
     }
 
-    /// Binds the VM to a connection's peer for the connection's time.
-    pub(crate) fn bind(self: &Arc<Self>, peer: Peer) -> Result<Binding, BindError<'_>> {
-        let mut bound = self.bound.lock();
-        let bound = match &mut *bound {
-            Some(bound) if !bound.peer.is(peer) => {
-                return Err(BindError::Mismatch {
-                    vm: &self.name,
-                    bound: bound.peer,
-                    asks: peer,
-                });
+    /// Binds the VM to a connection's peer for the connection's time. Waits for another peer that has left, until what it had is
+    /// taken apart.
+    pub(crate) fn bind(
+        self: &Arc<Self>,
+        peer: Peer,
+        connection: Connection,
+    ) -> Result<Binding, BindError<'_>> {
+        let deadline = Instant::now() + DEPARTURE;
+        let connection = Arc::new(connection);
+        let mut slot = self.bound.lock();
+        while let Some(other) = slot.as_ref().filter(|bound| !bound.peer.is(peer)) {
+            let mismatch = BindError::Mismatch {
+                vm: &self.name,
+                bound: other.peer,
+                asks: peer,
+            };
+            if !other.is_leaving() || self.unbound.wait_until(&mut slot, deadline).timed_out() {
+                return Err(mismatch);
             }
+        }
+        let bound = match &mut *slot {
             Some(bound) => bound,
             none => none.insert(Bound {
                 peer,
                 ioas: new_ioas()?,
-                connections: 0,
+                connections: Vec::new(),
             }),
         };
-        bound.connections += 1;
+        bound.connections.push(Arc::clone(&connection));
         Ok(Binding {
             vm: Arc::clone(self),
             ioas: Arc::clone(&bound.ioas),
+            connection,
         })
+    }
+}
+
+impl Bound {
+    /// Whether the peer has closed every connection, and only their ends are awaited.
+    fn is_leaving(&self) -> bool {
+        self.connections.iter().all(|connection| connection.is_closed())
     }
 }
 
@@ -109,12 +135,14 @@ impl Binding {
 
 impl Drop for Binding {
     fn drop(&mut self) {
-        let mut bound = self.vm.bound.lock();
-        if let Some(some) = &mut *bound {
-            some.connections -= 1;
-            if some.connections == 0 {
-                *bound = None;
-            }
+        let mut slot = self.vm.bound.lock();
+        let Some(bound) = &mut *slot else { return };
+        bound
+            .connections
+            .retain(|connection| !Arc::ptr_eq(connection, &self.connection));
+        if bound.connections.is_empty() {
+            *slot = None;
+            self.vm.unbound.notify_all();
         }
     }
 }
@@ -122,6 +150,7 @@ impl Drop for Binding {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroI32;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
 
@@ -136,32 +165,57 @@ mod tests {
         }
     }
 
+    /// A client's end of a connection, and the server's.
+    fn connection() -> (UnixStream, Connection) {
+        let (client, server) = UnixStream::pair().expect("sockets");
+        (client, Connection::of(&server.into()).expect("a handle"))
+    }
+
+    /// Binds `vm` for a client that stays connected.
+    fn bind(vm: &Arc<Vm>, peer: Peer) -> Result<(Binding, UnixStream), BindError<'_>> {
+        let (client, connection) = connection();
+        Ok((vm.bind(peer, connection)?, client))
+    }
+
     #[test]
     fn a_second_process_is_refused_until_the_last_connection_of_the_first_has_gone() {
         let vm = Arc::new(Vm::new("vm"));
-        let first = vm.bind(ONE).expect("nobody is bound");
-        let second = vm.bind(ONE).expect("the same process");
-        vm.bind(OTHER).expect_err("bound to another process");
+        let first = bind(&vm, ONE).expect("nobody is bound");
+        let second = bind(&vm, ONE).expect("the same process");
+        bind(&vm, OTHER).expect_err("bound to another process");
         drop(first);
-        vm.bind(OTHER).expect_err("one connection is left");
+        bind(&vm, OTHER).expect_err("one connection is left");
         drop(second);
-        vm.bind(OTHER).expect("nobody is bound");
+        bind(&vm, OTHER).expect("nobody is bound");
+    }
+
+    #[test]
+    fn a_process_that_comes_while_the_last_one_is_leaving_is_served() {
+        let vm = Arc::new(Vm::new("vm"));
+        let (first, client) = bind(&vm, ONE).expect("nobody is bound");
+        drop(client);
+        let leaving = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(first);
+        });
+        bind(&vm, OTHER).expect("the first is on its way out");
+        leaving.join().expect("it left");
     }
 
     #[test]
     fn processes_that_cannot_be_told_apart_do_not_share_a_vm() {
         let vm = Arc::new(Vm::new("vm"));
-        let first = vm.bind(NO_NUMBER).expect("nobody is bound");
-        vm.bind(NO_NUMBER).expect_err("it may be another one");
+        let first = bind(&vm, NO_NUMBER).expect("nobody is bound");
+        bind(&vm, NO_NUMBER).expect_err("it may be another one");
         drop(first);
-        vm.bind(NO_NUMBER).expect("nobody is bound");
+        bind(&vm, NO_NUMBER).expect("nobody is bound");
     }
 
     #[test]
     fn the_next_client_finds_nothing_of_the_last_ones_address_space() {
         let vm = Arc::new(Vm::new("vm"));
-        let first = vm.bind(ONE).expect("nobody is bound");
-        let sibling = vm.bind(ONE).expect("the same process");
+        let (first, _) = bind(&vm, ONE).expect("nobody is bound");
+        let (sibling, _) = bind(&vm, ONE).expect("the same process");
         assert!(Arc::ptr_eq(first.ioas(), sibling.ioas()));
         let old = Arc::downgrade(first.ioas());
         drop((first, sibling));

@@ -71,11 +71,11 @@ pub(crate) struct Served {
 /// Serves a client until it leaves.
 pub(crate) fn serve(socket: OwnedFd, served: &Served) {
     let name = &served.name;
-    let peer = match Peer::of(&socket) {
-        Ok(peer) => peer,
+    let (peer, connection) = match Peer::of(&socket).and_then(|peer| Ok((peer, Connection::of(&socket)?))) {
+        Ok(client) => client,
         Err(error) => return tracing::error!(device = name, %error, "cannot tell who the client is"),
     };
-    let binding = match served.vm.bind(peer) {
+    let binding = match served.vm.bind(peer, connection) {
         Ok(binding) => binding,
         Err(error) => {
             tracing::warn!(device = name, %error, "refused a client");

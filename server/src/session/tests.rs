@@ -11,6 +11,7 @@ use super::{Served, serve};
 use crate::devices::dma::{DmaModel, Lanes};
 use crate::guest::AllowedFiles;
 use crate::host::{Peer, Vm};
+use crate::vfu::Connection;
 use crate::wire;
 use crate::wire::command::DEVICE_FEATURE;
 use crate::wire::feature::{Feature, FeatureOps, LoggingControl, LoggingReport, number};
@@ -122,7 +123,8 @@ fn two_clients() -> (Client, Client, Arc<SoftwareTracker>) {
     let (mut one, mut other) = (Client::of(&vm), Client::of(&vm));
     one.start_logging();
     other.start_logging();
-    let binding = vm.bind(Peer::of(&one.socket).unwrap()).unwrap();
+    let connection = Connection::of(&one.socket.try_clone().unwrap().into()).unwrap();
+    let binding = vm.bind(Peer::of(&one.socket).unwrap(), connection).unwrap();
     (one, other, binding.ioas().software_tracker())
 }
 
