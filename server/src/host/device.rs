@@ -13,7 +13,7 @@ use super::endpoint::{Listening, OpenEndpoint};
 use crate::session::{self, Served};
 use crate::vfu::Connection;
 
-/// How long a client's departure may take to be dealt with before the next client is told that the device is busy.
+/// How long a session may take to end before the next client is told that the device is busy, or its own client is cut off.
 const DEPARTURE: Duration = Duration::from_secs(5);
 
 /// A device, and where its clients come from.
@@ -103,6 +103,11 @@ impl Client {
         if !self.thread.is_finished() && !self.connection.is_closed() {
             return false;
         }
+        self.wait()
+    }
+
+    /// Waits for the end of the session, but not for ever. Whether it has ended.
+    fn wait(&self) -> bool {
         let deadline = Instant::now() + DEPARTURE;
         while !self.thread.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
@@ -122,7 +127,12 @@ impl Client {
         self.end();
     }
 
+    /// Has what the client has asked for answered, and ends its session.
     fn end(self) {
+        self.connection.drain();
+        if !self.wait() {
+            tracing::warn!("a client that does not take its answers is dropped");
+        }
         self.connection.close();
         if self.thread.join().is_err() {
             tracing::error!("internal error: a client's thread panicked");

@@ -62,7 +62,13 @@ impl Connection {
         poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().is_empty()
     }
 
-    /// Ends the connection: the thread in [`Context::run`] returns soon.
+    /// Takes no further messages: the thread in [`Context::run`] answers those that have come, and returns.
+    pub(crate) fn drain(&self) {
+        // An error means that it has ended already.
+        let _ = rustix::net::shutdown(self.0.as_fd(), Shutdown::Read);
+    }
+
+    /// Ends the connection, and answers nothing more: the thread in [`Context::run`] returns soon.
     pub(crate) fn close(&self) {
         // An error means that it has ended already.
         let _ = rustix::net::shutdown(self.0.as_fd(), Shutdown::Both);
@@ -280,5 +286,81 @@ fn last_error(step: &'static str) -> ContextError {
     ContextError {
         step,
         errno: Errno::from_io_error(&errno).unwrap_or(Errno::IO),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use crossbeam_channel::{Receiver, Sender, bounded};
+
+    use super::*;
+    use crate::vfu::{Answer, Message};
+
+    /// Has every message wait until the test lets it go on.
+    struct Held {
+        entered: Sender<()>,
+        release: Receiver<()>,
+    }
+
+    impl Handler for Held {
+        fn version(&self, _client: Option<&str>) -> Result<Option<String>, Errno> {
+            Ok(None)
+        }
+
+        fn message(&self, _message: &mut Message<'_>) -> Result<Answer, Errno> {
+            self.entered.send(()).ok();
+            self.release.recv().ok();
+            Ok(Answer::Reply(Vec::new()))
+        }
+
+        fn read_bar(&self, _bar: Bar, _offset: u64, _data: &mut [u8]) -> Result<(), Errno> {
+            Err(Errno::IO)
+        }
+
+        fn write_bar(&self, _bar: Bar, _offset: u64, _data: &[u8]) -> Result<(), Errno> {
+            Err(Errno::IO)
+        }
+    }
+
+    /// A message of 16 bytes and a payload.
+    fn message(command: u16, payload: &[u8]) -> Vec<u8> {
+        let mut message = [1_u16, command].map(u16::to_ne_bytes).concat();
+        message.extend((16 + payload.len() as u32).to_ne_bytes());
+        message.extend([0; 8]);
+        message.extend(payload);
+        message
+    }
+
+    #[test]
+    fn a_message_that_is_being_handled_when_the_server_stops_is_answered() {
+        let (mut client, socket) = UnixStream::pair().unwrap();
+        let (entered, has_entered) = bounded(1);
+        let (release, released) = bounded(1);
+        let socket = OwnedFd::from(socket);
+        let connection = Connection::of(&socket).unwrap();
+        let server = std::thread::spawn(move || {
+            let handler = Held {
+                entered,
+                release: released,
+            };
+            let context = Context::new(&DeviceSpec::none(), &[], Box::new(handler)).unwrap();
+            context.attach(socket).unwrap();
+            context.run()
+        });
+        client.write_all(&message(1, &[0, 0, 1, 0])).unwrap();
+        let mut header = [0; 16];
+        client.read_exact(&mut header).unwrap();
+        let len = u32::from_ne_bytes(header[4..8].try_into().unwrap()) as usize - header.len();
+        client.read_exact(&mut vec![0; len]).unwrap();
+
+        client.write_all(&message(13, &[])).unwrap();
+        has_entered.recv().unwrap();
+        connection.drain();
+        release.send(()).unwrap();
+        client.read_exact(&mut header).expect("an answer");
+        server.join().unwrap().expect("the end of the connection");
     }
 }
