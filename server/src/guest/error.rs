@@ -55,6 +55,9 @@ pub enum MapRefusal {
     /// No more mappings are kept.
     #[error("there are too many mappings")]
     TooMany,
+    /// The mappings of this process would take too much of its address space.
+    #[error("there is no address space left for it")]
+    NoAddressSpace,
     /// Neither guest memory nor a file at all: a pipe, a socket, a directory, a device.
     #[error("the file descriptor is not of a regular file")]
     NotRegular,
@@ -85,7 +88,7 @@ impl MapError {
             | MapRefusal::FileSystem(_)
             | MapRefusal::TooShort { .. } => Errno::INVAL,
             MapRefusal::Overlap(_) => Errno::EXIST,
-            MapRefusal::TooMany => Errno::NOSPC,
+            MapRefusal::TooMany | MapRefusal::NoAddressSpace => Errno::NOSPC,
             MapRefusal::System(errno) => errno,
         }
     }

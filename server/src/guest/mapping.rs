@@ -9,6 +9,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::Errno;
 use vm_memory::VolatileSlice;
 
+use super::budget::Reservation;
 use super::error::MapRefusal;
 use super::file::{self, AllowedFiles, Shrink};
 use super::{Access, sigbus};
@@ -19,6 +20,8 @@ pub(super) struct Mapping {
     // Dropped first: the guard looks after the pages of `memory` and of nothing that comes after it.
     guard: sigbus::Guard,
     memory: MmapRaw,
+    // Given back once the memory is unmapped.
+    _reservation: Reservation,
     /// Where the client's part begins in `memory`, in bytes.
     skip: usize,
     len: usize,
@@ -35,6 +38,7 @@ impl Mapping {
     ) -> Result<(Self, Shrink), MapRefusal> {
         let (extent, shrink) = file::check(file, offset, size, allowed)?;
         let to_usize = |bytes: u64| usize::try_from(bytes).map_err(|_| MapRefusal::OutOfRange);
+        let reservation = Reservation::take(extent.len)?;
         let mut options = MmapOptions::new();
         options.offset(extent.start).len(to_usize(extent.len)?);
         let mapped = match access {
@@ -48,6 +52,7 @@ impl Mapping {
             skip: to_usize(extent.skip)?,
             len: to_usize(size)?,
             memory,
+            _reservation: reservation,
         };
         Ok((mapping, shrink))
     }

@@ -17,6 +17,7 @@
 //! that came without a file descriptor; it does not decide what happens to a client whose memory failed.
 //! Dirty bits are the tracker's.
 
+mod budget;
 mod dma;
 mod error;
 #[cfg(feature = "fault-injection")]

@@ -106,9 +106,10 @@ impl Guard {
     /// Whether a page of the mapping was replaced.
     #[inline]
     pub(super) fn has_fired(&self) -> bool {
-        // The handler runs on this very thread, in the middle of the access: only the compiler can reorder.
+        // On the thread that faulted only the compiler can reorder; another one that reached the replaced page did so after
+        // the handler had stored this and made its system call.
         compiler_fence(Ordering::SeqCst);
-        TABLE[self.slot].has_fired.load(Ordering::Relaxed)
+        TABLE[self.slot].has_fired.load(Ordering::Acquire)
     }
 }
 
@@ -177,7 +178,8 @@ fn replace(address: usize) -> bool {
     else {
         return false;
     };
-    slot.has_fired.store(true, Ordering::Relaxed);
+    // Before the page is replaced: another thread may reach the new one without a fault of its own.
+    slot.has_fired.store(true, Ordering::SeqCst);
     let page = address - address % super::file::PAGE as usize;
     // A part of a huge page cannot be replaced, nor any part when there are too many memory areas: then all
     // of it goes.

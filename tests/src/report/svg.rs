@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::units::{bytes, count, seconds};
+use super::units::{bytes, count, devices, seconds};
 use crate::migrate::{Outcome, PassKind};
 
 const WIDTH: f64 = 640.0;
@@ -30,9 +30,9 @@ fn write_svg(out: &mut String, outcome: &Outcome) -> fmt::Result {
     )?;
     writeln!(
         out,
-        r##"<text x="{LEFT}" y="18" font-size="13" fill="#222222">Pages per pass: {} guest, {} device(s), downtime {}, {} on the wire</text>"##,
+        r##"<text x="{LEFT}" y="18" font-size="13" fill="#222222">Pages per pass: {} guest, {}, downtime {}, {} on the wire</text>"##,
         bytes(outcome.memory_size),
-        outcome.devices.len(),
+        devices(outcome.devices.len()),
         seconds(outcome.downtime),
         bytes(outcome.wire_bytes()),
     )?;

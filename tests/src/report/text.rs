@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::units::{bytes, count, seconds};
+use super::units::{bytes, count, devices, seconds};
 use crate::migrate::{Outcome, PassKind, PassStats};
 
 /// Columns of the longest bar of the chart.
@@ -20,12 +20,11 @@ pub fn text(outcome: &Outcome) -> String {
 }
 
 fn write_report(out: &mut String, outcome: &Outcome) -> fmt::Result {
-    let devices = outcome.devices.len();
     writeln!(
         out,
-        "{} of guest memory, {devices} device{}; {}, {}, {}",
+        "{} of guest memory, {}; {}, {}, {}",
         bytes(outcome.memory_size),
-        if devices == 1 { "" } else { "s" },
+        devices(outcome.devices.len()),
         if outcome.dma_logging {
             "DMA logging"
         } else {

@@ -25,6 +25,14 @@ pub fn seconds(value: f64) -> String {
     }
 }
 
+/// So many devices.
+pub(super) fn devices(count: usize) -> String {
+    match count {
+        1 => "1 device".to_owned(),
+        _ => format!("{count} devices"),
+    }
+}
+
 /// A number with its thousands apart.
 pub fn count(value: u64) -> String {
     let digits = value.to_string();
