@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 use super::{Session, version};
 use crate::device::{Bar, IoError};
-use crate::vfu::{Answer, Handler, Message};
+use crate::vfu::{Answer, Handler, Message, Reply};
 use crate::wire::{self, command, region};
 
 /// Offset and bits of the PCI command register.
@@ -35,6 +35,9 @@ impl Handler for std::sync::Arc<Session> {
             }
             _ => return Ok(Answer::Pass),
         };
+        if message.reply == Reply::Withheld {
+            self.put_back_report();
+        }
         answer.map(Answer::Reply)
     }
 

@@ -81,6 +81,11 @@ impl Session {
         Ok(())
     }
 
+    /// The last report was not delivered, or may not have been: its pages stay due.
+    pub(super) fn put_back_report(&self) {
+        self.unconfirmed.put_back(&self.log.ioas().software_tracker());
+    }
+
     /// Says loudly when the log is lost.
     pub(super) fn log_failed(&self, error: &LogError) -> Errno {
         if let LogError::TrackerFailed { source, .. } = error {

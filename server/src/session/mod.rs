@@ -144,6 +144,6 @@ impl Session {
         if let Err(error) = self.space.unmap_all(deadline) {
             tracing::error!(device = self.name, %error, "guest memory is still in use after the client has gone");
         }
-        self.unconfirmed.put_back(&self.log.ioas().software_tracker());
+        self.put_back_report();
     }
 }

@@ -18,6 +18,8 @@ use crate::wire::feature::{Feature, FeatureOps, LoggingControl, LoggingReport, n
 
 const VERSION: u16 = 1;
 const HEADER: usize = 16;
+/// The flag of a message that wants no reply.
+const NO_REPLY: u32 = 1 << 4;
 const PAGE: u64 = 4096;
 /// What is reported: 64 pages, one word of bitmap.
 const LENGTH: u64 = 64 * PAGE;
@@ -77,9 +79,14 @@ impl Client {
     }
 
     fn send(&mut self, command: u16, payload: &[u8]) {
+        self.send_with(0, command, payload);
+    }
+
+    fn send_with(&mut self, flags: u32, command: u16, payload: &[u8]) {
         let mut message = [1_u16, command].map(u16::to_ne_bytes).concat();
         message.extend(((HEADER + payload.len()) as u32).to_ne_bytes());
-        message.extend([0; 8]);
+        message.extend(flags.to_ne_bytes());
+        message.extend([0; 4]);
         message.extend(payload);
         self.socket.write_all(&message).unwrap();
     }
@@ -136,6 +143,19 @@ fn pages_in_a_report_that_nobody_received_are_not_lost_for_the_other_devices() {
     one.send(DEVICE_FEATURE, &report_request());
     one.leave();
     assert_eq!(other.report(), 1 << 5 | 1 << 63);
+    other.leave();
+}
+
+#[test]
+fn pages_in_a_report_that_was_asked_for_without_a_reply_are_not_lost() {
+    let (mut one, mut other, tracker) = two_clients();
+    mark(&tracker, 5);
+    one.send_with(NO_REPLY, DEVICE_FEATURE, &report_request());
+    assert_eq!(one.report(), 1 << 5);
+    mark(&tracker, 6);
+    one.send_with(NO_REPLY, DEVICE_FEATURE, &report_request());
+    one.leave();
+    assert_eq!(other.report(), 1 << 6);
     other.leave();
 }
 

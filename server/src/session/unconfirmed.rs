@@ -1,7 +1,7 @@
 //! The last report, until it is known to have arrived.
 //!
 //! Pages are handed over once for all devices of a VM. Those of a report whose client leaves before it has the reply would be lost
-//! for the others, so they are marked again. A client shows that it has a reply by its next message; one that sends the next
+//! for the others, so they are marked again; so are those of a report that was asked for without a reply. A client shows that it has a reply by its next message; one that sends the next
 //! message first and then leaves has to copy everything anyway, as after any report that it did not get.
 
 use pagetrail_tracker::{Iova, IovaRange, PageSize, SoftwareTracker};
@@ -32,7 +32,7 @@ impl Unconfirmed {
         *self.0.lock() = None;
     }
 
-    /// The client has gone: marks again what it may not have learnt.
+    /// Marks again what the client may not have learnt.
     pub(super) fn put_back(&self, tracker: &SoftwareTracker) {
         if let Some(report) = self.0.lock().take() {
             report.pages().for_each(|page| tracker.mark(page));

@@ -26,12 +26,12 @@ pub(super) unsafe extern "C" fn message(
     input: *mut sys::vfu_msg_in_t,
     output: *mut sys::vfu_msg_out_t,
 ) -> c_int {
-    // SAFETY: the library gives a readable header.
-    let command = unsafe { (*header).cmd };
+    // SAFETY: the library gives a readable header, which nothing changes during the call.
+    let header = unsafe { &*header };
     // SAFETY: the library gives the message, which nothing else uses during the call.
     let input = unsafe { &mut *input };
     // SAFETY: as above; the message does not outlive this call.
-    let mut message = unsafe { Message::new(command, input) };
+    let mut message = unsafe { Message::new(header.cmd, header.flags, input) };
     let reply = match with_handler(ctx, |handler| handler.message(&mut message)) {
         Ok(Answer::Pass) => return PASS,
         Ok(Answer::Reply(reply)) => reply,

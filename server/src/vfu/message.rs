@@ -10,7 +10,18 @@ pub(crate) struct Message<'a> {
     pub(crate) command: u16,
     /// What follows the header.
     pub(crate) payload: &'a [u8],
+    /// Whether the client gets an answer.
+    pub(crate) reply: Reply,
     fds: &'a mut [libc::c_int],
+}
+
+/// Whether the client gets an answer, good or bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// It does.
+    Sent,
+    /// It asked for none.
+    Withheld,
 }
 
 /// What becomes of a message.
@@ -28,7 +39,7 @@ impl<'a> Message<'a> {
     ///
     /// `input` is the hook's argument, and nothing else refers to what it points at for `'a`. Its descriptors are open and
     /// owned by the message.
-    pub(super) unsafe fn new(command: u16, input: &'a mut sys::vfu_msg_in_t) -> Self {
+    pub(super) unsafe fn new(command: u16, flags: u32, input: &'a mut sys::vfu_msg_in_t) -> Self {
         let payload = if input.data.is_null() {
             &[]
         } else {
@@ -41,9 +52,15 @@ impl<'a> Message<'a> {
             // SAFETY: likewise for `nr_fds` descriptors, which the callback may replace.
             unsafe { std::slice::from_raw_parts_mut(input.fds, input.nr_fds) }
         };
+        let reply = if flags & sys::VFIO_USER_F_NO_REPLY == 0 {
+            Reply::Sent
+        } else {
+            Reply::Withheld
+        };
         Self {
             command,
             payload,
+            reply,
             fds,
         }
     }

@@ -15,7 +15,7 @@ mod context;
 mod message;
 
 pub(crate) use context::{Connection, Context};
-pub(crate) use message::{Answer, Message};
+pub(crate) use message::{Answer, Message, Reply};
 
 use rustix::io::Errno;
 
