@@ -229,6 +229,34 @@ fn no_report_succeeds_between_a_failed_read_and_a_new_start() {
 }
 
 #[test]
+fn no_report_succeeds_after_a_device_that_did_not_stop_until_a_new_start() {
+    let ioas = Ioas::new();
+    let (device, sibling) = (emulated(&ioas), emulated(&ioas));
+    device.give_up();
+    sibling.start(&[], PAGE).unwrap();
+    device.start(&[], PAGE).unwrap();
+    assert!(
+        report(&sibling, range(0, MIB)).is_ok(),
+        "given up before the log began"
+    );
+
+    device.give_up();
+    assert!(matches!(
+        report(&sibling, range(0, MIB)),
+        Err(LogError::DeviceFailed(_))
+    ));
+    drop(device);
+    assert!(matches!(
+        report(&sibling, range(0, MIB)),
+        Err(LogError::DeviceFailed(_))
+    ));
+
+    sibling.stop().unwrap();
+    sibling.start(&[], PAGE).unwrap();
+    assert!(report(&sibling, range(0, MIB)).is_ok(), "a new log holds");
+}
+
+#[test]
 fn a_failed_read_by_an_observer_is_not_hidden_from_the_migration() {
     let ioas = Ioas::new();
     let iommu = FakeTracker::global_iommu();

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
@@ -127,19 +128,27 @@ fn listen(path: PathBuf) -> Result<Listening, EndpointError> {
     }
 }
 
-/// Locks the directory of `path` against other servers, until the result is dropped.
+/// How long another server may take to open its socket.
+const LOCK_LIMIT: Duration = Duration::from_secs(1);
+
+/// Locks the directory of `path` against other servers, until the result is dropped. Whoever may read the directory can hold the lock
+/// for ever, so that it is given up after a while: without it there is a race left, and no server that cannot start.
 fn lock_directory(path: &Path) -> Result<OwnedFd, EndpointError> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let locked = std::fs::File::open(directory)
+    let deadline = Instant::now() + LOCK_LIMIT;
+    let directory = std::fs::File::open(directory)
         .map(OwnedFd::from)
-        .and_then(|directory| {
-            rustix::fs::flock(&directory, FlockOperation::LockExclusive)?;
-            Ok(directory)
+        .inspect(|directory| {
+            while rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive).is_err()
+                && Instant::now() < deadline
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         });
-    locked.map_err(|source| match source.kind() {
+    directory.map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => EndpointError::NoDirectory(path.to_owned()),
         _ => EndpointError::Listen {
             path: path.to_owned(),

@@ -1,5 +1,7 @@
 //! What a migration and a reset do to the device.
 
+use std::time::Instant;
+
 use rustix::io::Errno;
 
 use super::Session;
@@ -9,10 +11,8 @@ use crate::migration::{Target, TargetError};
 impl Target for Session {
     /// Stops the device, and then its way to memory: after this no DMA is under way, whatever the device does.
     fn quiesce(&self) -> Result<(), TargetError> {
-        let deadline = Self::quiesce_deadline();
-        self.device.quiesce(deadline)?;
-        self.space.suspend(deadline)?;
-        Ok(())
+        let stopped = self.stop_work(Self::quiesce_deadline());
+        stopped.inspect_err(|_| self.log.give_up())
     }
 
     fn run(&self) -> Result<(), TargetError> {
@@ -44,6 +44,12 @@ impl Target for Session {
 }
 
 impl Session {
+    fn stop_work(&self, deadline: Instant) -> Result<(), TargetError> {
+        self.device.quiesce(deadline)?;
+        self.space.suspend(deadline)?;
+        Ok(())
+    }
+
     /// Resets the device, in any state. Mappings, eventfds, config space and the DMA log stay.
     pub(super) fn reset(&self) -> Result<(), Errno> {
         let mut migration = self.migration.lock();
@@ -68,6 +74,7 @@ impl Session {
             "the device failed: it must be reset, and a migration must not go on"
         );
         self.migration.lock().fail();
+        self.log.give_up();
     }
 
     /// A failed device may write memory after it was last asked for dirty pages, so its log is not to be trusted.

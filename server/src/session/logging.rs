@@ -103,7 +103,7 @@ pub(super) fn log_errno(error: &LogError) -> Errno {
         LogError::AlreadyStarted => Errno::BUSY,
         LogError::NotStarted | LogError::RangeNotStarted(_) | LogError::BadRanges(_) => Errno::INVAL,
         LogError::TooManyRanges { .. } => Errno::TOOBIG,
-        LogError::TrackerFailed { .. } => Errno::IO,
+        LogError::TrackerFailed { .. } | LogError::DeviceFailed(_) => Errno::IO,
         LogError::OutOfMemory(_) => Errno::NOMEM,
     }
 }

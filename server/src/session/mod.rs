@@ -31,12 +31,18 @@ use crate::device::{Device, DeviceModel, DeviceSpec};
 use crate::guest::{AllowedFiles, DmaSpace};
 use crate::host::{Binding, Peer, Vm};
 use crate::irq::Interrupts;
-use crate::migration::Migration;
+use crate::migration::{Migration, Target};
 use crate::vfu::{Connection, Context};
 use unconfirmed::Unconfirmed;
 
 /// How long work in flight may take to stop. Shorter than the 5 s after which QEMU gives a message up.
 const QUIESCE_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long a message of a client may take to arrive, and a reply to be read.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The same for a client that is refused: whoever listens for the next one waits as long.
+const REFUSAL_DEADLINE: Duration = Duration::from_millis(500);
 
 /// A device and its connection.
 pub(crate) struct Session {
@@ -94,7 +100,7 @@ pub(crate) fn serve(socket: OwnedFd, served: &Served) {
 pub(crate) fn refuse(socket: OwnedFd, errno: Errno) {
     let refusal = Context::new(&DeviceSpec::none(), &[], Box::new(version::Refusal(errno)));
     // Negotiation fails by design.
-    let _ = refusal.and_then(|context| context.attach(socket));
+    let _ = refusal.and_then(|context| context.attach(socket, REFUSAL_DEADLINE));
 }
 
 fn run(socket: OwnedFd, served: &Served, binding: Binding) -> anyhow::Result<()> {
@@ -121,7 +127,7 @@ fn run(socket: OwnedFd, served: &Served, binding: Binding) -> anyhow::Result<()>
     });
     session.device.run();
     let served = Context::new(&spec, &built.bar_files, Box::new(Arc::clone(&session)))
-        .and_then(|context| context.attach(socket).and_then(|()| context.run()));
+        .and_then(|context| context.attach(socket, DEADLINE).and_then(|()| context.run()));
     session.end();
     Ok(served?)
 }
@@ -134,14 +140,10 @@ impl Session {
     /// Stops the device and takes its memory away, in that order, and gives back what its client may not have learnt. What is left
     /// is dropped with the session.
     fn end(&self) {
-        let deadline = Self::quiesce_deadline();
-        if let Err(error) = self.device.quiesce(deadline) {
+        if let Err(error) = Target::quiesce(self) {
             tracing::error!(device = self.name, %error, "the device still works after its client has gone");
         }
-        if let Err(error) = self.space.suspend(deadline) {
-            tracing::error!(device = self.name, %error, "guest memory is still in use after the client has gone");
-        }
-        if let Err(error) = self.space.unmap_all(deadline) {
+        if let Err(error) = self.space.unmap_all(Self::quiesce_deadline()) {
             tracing::error!(device = self.name, %error, "guest memory is still in use after the client has gone");
         }
         self.put_back_report();

@@ -13,9 +13,6 @@ use vfio_user_sys as sys;
 use super::{Handler, callbacks, capabilities};
 use crate::device::{Bar, BarSpec, DeviceSpec};
 
-/// How long a message may take from its first byte to its last, and a reply to be taken.
-const DEADLINE: Duration = Duration::from_secs(5);
-
 /// Header type of a device that is no bridge (Linux `pci_regs.h`).
 const PCI_HEADER_TYPE_NORMAL: c_int = 0;
 
@@ -121,8 +118,14 @@ impl Context {
         Ok(context)
     }
 
-    /// Takes over a connection: negotiates the version.
-    pub(crate) fn attach(&self, socket: OwnedFd) -> Result<(), ContextError> {
+    /// Takes over a connection: negotiates the version. `deadline` is how long a message may take from its first byte to its last,
+    /// VERSION from now on, and how long a reply may take to be read.
+    pub(crate) fn attach(&self, socket: OwnedFd, deadline: Duration) -> Result<(), ContextError> {
+        let millis = deadline.as_millis() as u32;
+        // SAFETY: the context is live and not attached.
+        check("deadlines", unsafe {
+            sys::vfu_setup_deadlines(self.raw(), millis, millis)
+        })?;
         // SAFETY: the context is live; the library takes the descriptor in every case.
         check("negotiate", unsafe {
             sys::vfu_attach_fd(self.raw(), socket.into_raw_fd())
@@ -150,7 +153,6 @@ impl Context {
     }
 
     fn set_callbacks(&self) -> Result<(), ContextError> {
-        let deadline = DEADLINE.as_millis() as u32;
         // SAFETY: the context is live, and the function has the type that the library declares.
         check("log", unsafe {
             sys::vfu_setup_log(self.raw(), Some(callbacks::log), libc::LOG_INFO)
@@ -162,10 +164,6 @@ impl Context {
         // SAFETY: as above.
         check("version", unsafe {
             sys::vfu_setup_version_cb(self.raw(), Some(callbacks::version))
-        })?;
-        // SAFETY: the context is live and not attached.
-        check("deadlines", unsafe {
-            sys::vfu_setup_deadlines(self.raw(), deadline, deadline)
         })
     }
 
@@ -347,7 +345,7 @@ mod tests {
                 release: released,
             };
             let context = Context::new(&DeviceSpec::none(), &[], Box::new(handler)).unwrap();
-            context.attach(socket).unwrap();
+            context.attach(socket, Duration::from_secs(5)).unwrap();
             context.run()
         });
         client.write_all(&message(1, &[0, 0, 1, 0])).unwrap();

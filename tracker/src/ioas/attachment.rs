@@ -84,6 +84,15 @@ impl Attachment {
         self.ioas.report(report)
     }
 
+    /// Gives up the log of the address space, for every reader: this device was to stop and did not, so it may write after what
+    /// everybody takes for the last report.
+    ///
+    /// Without a log there is nothing to give up, and the next one that is started holds.
+    pub fn give_up(&self) {
+        let error = LogError::DeviceFailed(self.name.as_str().into());
+        self.ioas.state.lock().log.give_up(&error);
+    }
+
     /// Whether [`report`](Self::report) of `range` would be refused. Nothing is read or forgotten.
     ///
     /// For callers that must not begin what they cannot undo, as an unmap, before they know.

@@ -37,6 +37,9 @@ pub enum LogError {
         /// What it said.
         source: Arc<TrackerError>,
     },
+    /// A device did not stop, and may write memory that nobody is told of. The log is lost until it is started anew.
+    #[error("device {0} did not stop and may go on writing: the log is lost")]
+    DeviceFailed(Arc<str>),
     /// There is no room for another reader's bits.
     #[error("no memory for the log")]
     OutOfMemory(#[source] Arc<io::Error>),

@@ -125,6 +125,13 @@ impl Log {
         result
     }
 
+    /// Fails every reader, as pages may be missing from what it will be told.
+    pub(super) fn give_up(&mut self, error: &LogError) {
+        if !self.readers.is_empty() {
+            lose(&mut self.readers, error);
+        }
+    }
+
     /// Whether [`read`](Self::read) of `range` would be refused, with nothing read.
     pub(super) fn check(&self, id: ReaderId, range: &IovaRange) -> Result<(), LogError> {
         self.checked(id, range).map(drop)
