@@ -11,7 +11,7 @@ pub(crate) const GRANULE: PageSize = PageSize::SIZE_4K;
 /// The bytes that one bit stands for where memory has run out.
 const COARSE_BYTES: u64 = CHUNK_BITS * GRANULE.bytes();
 
-/// Memory for exact bits of 8 TiB: 272 MiB, if bits are set all over it.
+/// Memory for exact bits of 8 TiB: 256 MiB, if bits are set all over it.
 pub(crate) const DEFAULT_EXACT_BYTES: u64 = 8 << 40;
 
 /// A set of granules that any thread may add to.
@@ -23,7 +23,7 @@ pub(crate) struct Granules {
 impl Granules {
     /// The granules below `iova_end`, exact for at least `exact_bytes` of them.
     pub(crate) fn new(iova_end: u64, exact_bytes: u64) -> io::Result<Self> {
-        let chunks = u32::try_from(exact_bytes.div_ceil(COARSE_BYTES)).unwrap_or(u32::MAX);
+        let chunks = exact_bytes.div_ceil(COARSE_BYTES);
         Ok(Self {
             bits: SparseBitmap::new(iova_end.div_ceil(GRANULE.bytes()), chunks)?,
         })

@@ -5,9 +5,9 @@
 //! and a branch, and so is a mark while nothing is tracked; see [`Barrier`] for why that loses nothing.
 //!
 //! Bits are kept per 4 KiB of IOVA, whether or not anything is mapped there. Memory is taken 4 KiB at a time, for
-//! 128 MiB of address space in which something was marked, up to a limit; what is marked beyond the limit is kept as one bit
-//! per 128 MiB, so that a client that has devices write all over an empty address space gets a coarse log and no more memory.
-//! The memory is kept until the tracker is dropped.
+//! 128 MiB of address space in which something was marked (for low addresses in large pages, if the kernel has them), up
+//! to a limit; what is marked beyond the limit is kept as one bit per 128 MiB, so that a client that has devices write all
+//! over an empty address space gets a coarse log and no more memory. The memory is kept until the tracker is dropped.
 //!
 //! What it does *not* do: look at started ranges when a page is marked. They only decide what a reader may ask for.
 
@@ -72,7 +72,7 @@ impl SoftwareTrackerBuilder {
 
     /// Keeps an exact log of at least `bytes` of address space (8 TiB by default), and a coarse one of the rest.
     ///
-    /// An exact log takes a 32 512th of the address space in which something was marked.
+    /// An exact log takes a 32 768th of the address space in which something was marked.
     #[must_use]
     pub fn exact_bytes(mut self, bytes: u64) -> Self {
         self.exact_bytes = bytes;
@@ -82,7 +82,9 @@ impl SoftwareTrackerBuilder {
     /// The tracker.
     ///
     /// # Errors
-    /// The kernel's, if the address space of this process has no room for it (about half a GiB, not memory).
+    /// The kernel's, if the address space of this process has no room for it. A tracker takes 128 GiB of addresses (not of
+    /// memory); where it may not, about half a GiB is enough, and only the lowest [`exact_bytes`](Self::exact_bytes) have
+    /// an exact log.
     pub fn build(self) -> io::Result<SoftwareTracker> {
         let barrier = self.barrier.unwrap_or_else(Barrier::detect);
         let tracker = SoftwareTracker {

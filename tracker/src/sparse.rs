@@ -10,9 +10,15 @@
 //! A reader walks down from the root and touches what is set. The upper levels are small enough to stay in a CPU's
 //! cache, so that setting a bit misses it once, at the leaf.
 //!
-//! Leaves get memory by the chunk of 64 lines, when a bit of the chunk is first set, and keep it; `directory` says where.
-//! The memory is bounded: when the budget of chunks is used up, a chunk without memory has a single bit in
-//! `coarse`, and all of it counts as set. So has a chunk without memory that is set as a whole.
+//! All levels are flat arrays, so that a look at a bit is one load from a place that its number gives. They are address
+//! space at first; a page of leaves, which is a chunk of 64 lines, takes memory when a bit of the chunk is first set, and
+//! keeps it. The memory is bounded: a chunk must be `backed` out of a budget before its leaves are written, and when
+//! the budget is used up, a chunk without memory has a single bit in `coarse`, and all of it counts as set. So has a chunk
+//! without memory that is set as a whole. Leaves of a chunk without memory read as clear; to look at them takes no more
+//! than page tables, 8 bytes per chunk (256 MiB for all of 2^40 bits).
+//!
+//! Where the process may not have the address space for all leaves (128 GiB of it for 2^40 bits), there are only those of as
+//! many chunks from the start on as the budget has, and the chunks past them never get memory.
 //!
 //! # Order
 //!
@@ -34,7 +40,7 @@ mod walk;
 
 use std::io;
 
-use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use slab::Slab;
 
 pub(crate) use set::runs;
@@ -69,17 +75,6 @@ impl BitSink for Discard {
     fn span(&mut self, _first: u64, _last: u64) {}
 }
 
-/// The memory of a chunk.
-#[derive(Debug)]
-#[repr(transparent)]
-struct Chunk([AtomicU64; CHUNK_WORDS as usize]);
-
-impl Default for Chunk {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
-    }
-}
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct SparseBitmap {
@@ -89,27 +84,27 @@ pub(crate) struct SparseBitmap {
     groups: Slab<AtomicU64>,
     lines: Slab<AtomicU64>,
     coarse: Slab<AtomicU64>,
-    /// For each chunk the number of its memory, given in ascending order. Number 0 belongs to no chunk and stays all
-    /// clear, so that a look at a bit of a chunk without memory needs no case of its own.
-    directory: Slab<AtomicU32>,
-    leaves: Slab<Chunk>,
+    /// 1 bit per chunk with memory.
+    backed: Slab<AtomicU64>,
+    /// In order, the words of all chunks, or of as many as there is address space for.
+    leaves: Slab<AtomicU64>,
     memory: Mutex<Budget>,
     /// Held while a reader has cleared upper levels and not yet restored what it leaves below them.
     reading: Mutex<()>,
 }
 
-/// The chunk memories handed out, and how many there are.
+/// The number of chunks with memory, and how many there may be.
 #[derive(Debug)]
 struct Budget {
-    used: u32,
-    max: u32,
+    used: u64,
+    max: u64,
 }
 
 impl SparseBitmap {
     /// A bitmap of `end` clear bits with memory for at most `max_chunks` chunks of [`CHUNK_BITS`] bits.
-    pub(crate) fn new(end: u64, max_chunks: u32) -> io::Result<Self> {
+    pub(crate) fn new(end: u64, max_chunks: u64) -> io::Result<Self> {
         let chunks = end.div_ceil(CHUNK_BITS);
-        let max = u32::try_from(chunks).map_or(max_chunks, |chunks| chunks.min(max_chunks));
+        let max = max_chunks.min(chunks);
         let groups = chunks.div_ceil(WORD);
         Ok(Self {
             end,
@@ -117,8 +112,8 @@ impl SparseBitmap {
             groups: Slab::new(groups)?,
             lines: Slab::new(chunks)?,
             coarse: Slab::new(groups)?,
-            directory: Slab::new(chunks)?,
-            leaves: Slab::dense(u64::from(max) + 1)?,
+            backed: Slab::new(groups)?,
+            leaves: reserve_leaves(chunks, max)?,
             memory: Mutex::new(Budget { used: 0, max }),
             reading: Mutex::new(()),
         })
@@ -134,9 +129,14 @@ impl SparseBitmap {
         if bit >= self.end {
             return false;
         }
-        let chunk = bit / CHUNK_BITS;
-        self.leaf(self.number(chunk), bit / WORD).load(Ordering::SeqCst) & bit_of(bit) != 0
-            || self.is_coarse(chunk)
+        self.is_leaf_set(bit) || self.is_coarse(bit / CHUNK_BITS)
+    }
+
+    /// Whether bit `bit` is set on its own account.
+    #[inline]
+    fn is_leaf_set(&self, bit: u64) -> bool {
+        let leaf = self.leaves.get(index(bit / WORD));
+        leaf.is_some_and(|leaf| leaf.load(Ordering::Relaxed) & bit_of(bit) != 0)
     }
 
     /// Whether all of the chunk counts as set.
@@ -144,24 +144,38 @@ impl SparseBitmap {
         self.coarse[index(chunk / WORD)].load(Ordering::SeqCst) & bit_of(chunk) != 0
     }
 
-    /// The number of the chunk's memory, 0 if it has none.
+    /// Whether the chunk has memory for its leaves.
     #[inline]
-    fn number(&self, chunk: u64) -> u64 {
-        u64::from(self.directory[index(chunk)].load(Ordering::Acquire))
+    fn is_backed(&self, chunk: u64) -> bool {
+        self.backed[index(chunk / WORD)].load(Ordering::SeqCst) & bit_of(chunk) != 0
     }
 
-    /// The leaf word `word` (counted from the start of the bitmap) of the chunk with memory `number`.
+    /// The leaf word `word` of a chunk with memory.
     #[inline]
-    fn leaf(&self, number: u64, word: u64) -> &AtomicU64 {
-        &self.leaves[index(number)].0[index(word % CHUNK_WORDS)]
+    fn leaf(&self, word: u64) -> &AtomicU64 {
+        &self.leaves[index(word)]
     }
 
-    /// The leaf words `first..=last`, which lie in the chunk with memory `number`.
+    /// The leaf words `first..=last` of chunks with memory.
     #[inline]
-    fn leaves(&self, number: u64, first: u64, last: u64) -> &[AtomicU64] {
-        let at = index(first % CHUNK_WORDS);
-        &self.leaves[index(number)].0[at..=at + index(last - first)]
+    fn leaves(&self, first: u64, last: u64) -> &[AtomicU64] {
+        &self.leaves[index(first)..=index(last)]
     }
+}
+
+/// Address space for the leaves of `chunks` chunks, or of the first `max_backed` if there is no more.
+///
+/// The first ones, where guests have their memory, take it in large pages: together no more than the budget allows.
+fn reserve_leaves(chunks: u64, max_backed: u64) -> io::Result<Slab<AtomicU64>> {
+    let leaves = match Slab::new(chunks * CHUNK_WORDS) {
+        Err(error) if max_backed < chunks => {
+            tracing::warn!(%error, "little address space: the log of high addresses is coarse");
+            Slab::new(max_backed * CHUNK_WORDS)?
+        }
+        leaves => leaves?,
+    };
+    leaves.prefer_large_pages(max_backed * CHUNK_WORDS);
+    Ok(leaves)
 }
 
 /// An index into an array that was made with a length that fits.

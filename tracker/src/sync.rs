@@ -1,9 +1,9 @@
 //! The atomics and locks of the crate: the real ones, or loom's when it model-checks them (`--cfg loom`).
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
 #[cfg(not(loom))]
 pub(crate) use parking_lot::Mutex;

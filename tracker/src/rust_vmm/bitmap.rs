@@ -27,8 +27,8 @@ impl DirtyBitmap {
     /// If the address space of this process has no room for it.
     pub fn new(byte_size: usize, page_size: NonZeroUsize) -> Self {
         let pages = byte_size.div_ceil(page_size.get()) as u64;
-        let chunks = u32::try_from(pages.div_ceil(CHUNK_BITS)).expect("a bitmap of less than 2^47 pages");
-        let bits = SparseBitmap::new(pages, chunks).expect("address space for a dirty bitmap");
+        let bits =
+            SparseBitmap::new(pages, pages.div_ceil(CHUNK_BITS)).expect("address space for a dirty bitmap");
         Self {
             bits,
             byte_size,

@@ -10,11 +10,15 @@ impl SparseBitmap {
     /// Sets bit `bit`, or does nothing past the end.
     #[inline]
     pub(crate) fn set(&self, bit: u64) {
-        let Some(number) = self.directory.get(index(bit / CHUNK_BITS)) else {
-            return;
-        };
-        let leaf = self.leaf(u64::from(number.load(Ordering::Acquire)), bit / WORD);
-        if leaf.load(Ordering::Relaxed) & bit_of(bit) == 0 {
+        if !self.is_leaf_set(bit) {
+            self.set_clear(bit);
+        }
+    }
+
+    /// As [`set`](Self::set), for a bit that was clear a moment ago.
+    #[inline(never)]
+    fn set_clear(&self, bit: u64) {
+        if bit < self.end {
             self.set_word(bit / WORD, bit_of(bit));
         }
     }
@@ -35,26 +39,24 @@ impl SparseBitmap {
     }
 
     /// Sets the bits `mask` of the leaf word `word`.
-    #[inline(never)]
+    #[inline]
     pub(super) fn set_word(&self, word: u64, mask: u64) {
         let chunk = word / CHUNK_WORDS;
-        let Some(number) = self.memory_of(chunk) else {
+        if !self.has_memory(chunk) {
             return self.set_coarse(chunk);
-        };
-        self.leaf(number, word).fetch_or(mask, Ordering::SeqCst);
+        }
+        self.leaf(word).fetch_or(mask, Ordering::SeqCst);
         self.raise(chunk, bit_of(word / LINE_WORDS));
     }
 
     /// Sets the bits `first..=last`, which all lie in `chunk`.
     fn set_in_chunk(&self, chunk: u64, first: u64, last: u64) {
-        if last - first == CHUNK_BITS - 1 && self.number(chunk) == 0 {
+        let is_whole = last - first == CHUNK_BITS - 1;
+        if (is_whole && !self.is_backed(chunk)) || !self.has_memory(chunk) {
             return self.set_coarse(chunk);
         }
-        let Some(number) = self.memory_of(chunk) else {
-            return self.set_coarse(chunk);
-        };
         let (first_word, last_word) = (first / WORD, last / WORD);
-        let leaves = self.leaves(number, first_word, last_word);
+        let leaves = self.leaves(first_word, last_word);
         let mut lines = 0;
         for (word, leaf) in (first_word..).zip(leaves) {
             let mask = span_mask(word, first, last);
@@ -111,29 +113,26 @@ impl SparseBitmap {
         self.raise(chunk, u64::MAX);
     }
 
-    /// The number of the chunk's memory. Unless all of it is set anyway, a chunk without gets some from the budget.
+    /// Whether the chunk has memory. Unless all of it is set anyway, a chunk without gets some from the budget.
     #[inline]
-    fn memory_of(&self, chunk: u64) -> Option<u64> {
-        match self.number(chunk) {
-            0 if self.is_coarse(chunk) => None,
-            0 => self.assign_memory(chunk),
-            number => Some(number),
-        }
+    fn has_memory(&self, chunk: u64) -> bool {
+        self.is_backed(chunk) || (!self.is_coarse(chunk) && self.back(chunk))
     }
 
-    /// The number of the chunk's memory, which it gets from the budget if it has none.
+    /// Gives the chunk memory from the budget if it has none. Returns whether it has some now.
     #[cold]
-    pub(super) fn assign_memory(&self, chunk: u64) -> Option<u64> {
+    pub(super) fn back(&self, chunk: u64) -> bool {
         let mut memory = self.memory.lock();
-        match self.number(chunk) {
-            0 if memory.used == memory.max => None,
-            0 => {
-                memory.used += 1;
-                self.directory[index(chunk)].store(memory.used, Ordering::Release);
-                Some(u64::from(memory.used))
-            }
-            number => Some(number),
+        if self.is_backed(chunk) {
+            return true;
         }
+        let has_leaves = index(chunk * CHUNK_WORDS) < self.leaves.len();
+        if !has_leaves || memory.used == memory.max {
+            return false;
+        }
+        memory.used += 1;
+        self.backed[index(chunk / WORD)].fetch_or(bit_of(chunk), Ordering::SeqCst);
+        true
     }
 }
 

@@ -17,11 +17,7 @@ pub(super) struct Slab<T> {
 #[cfg(not(loom))]
 pub(super) trait ZeroedAtomic: Sync {}
 #[cfg(not(loom))]
-impl ZeroedAtomic for crate::sync::AtomicU32 {}
-#[cfg(not(loom))]
 impl ZeroedAtomic for crate::sync::AtomicU64 {}
-#[cfg(not(loom))]
-impl ZeroedAtomic for super::Chunk {}
 
 #[cfg(not(loom))]
 impl<T: ZeroedAtomic> Slab<T> {
@@ -41,12 +37,11 @@ impl<T: ZeroedAtomic> Slab<T> {
         })
     }
 
-    /// As [`new`](Self::new), for an array that is used from its start on: in large pages, if the kernel has them.
-    pub(super) fn dense(len: u64) -> io::Result<Self> {
-        let slab = Self::new(len)?;
+    /// Takes memory for the first `len` elements in large pages, if the kernel has them: for a part that is used densely.
+    pub(super) fn prefer_large_pages(&self, len: u64) {
+        let bytes = self.len.min(len as usize) * size_of::<T>();
         // It works without as well.
-        let _ = slab.map.advise(memmap2::Advice::HugePage);
-        Ok(slab)
+        let _ = self.map.advise_range(memmap2::Advice::HugePage, 0, bytes);
     }
 }
 
@@ -74,9 +69,7 @@ impl<T: Default> Slab<T> {
         Ok(Self((0..len).map(|_| T::default()).collect()))
     }
 
-    pub(super) fn dense(len: u64) -> io::Result<Self> {
-        Self::new(len)
-    }
+    pub(super) fn prefer_large_pages(&self, _len: u64) {}
 }
 
 #[cfg(loom)]

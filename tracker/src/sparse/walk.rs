@@ -79,7 +79,7 @@ impl SparseBitmap {
         let (first, last) = span.of(CHUNK_BITS);
         let marked = V::fetch(level, span_mask(group, first, last));
         level_fence();
-        self.warm_up(group, marked);
+        self.warm_up(group, marked & self.backed[index(group)].load(Ordering::Relaxed));
         let coarse = self.coarse[index(group)].load(Ordering::SeqCst);
         for bit in set_bits(marked) {
             let chunk = group * WORD + bit;
@@ -97,20 +97,18 @@ impl SparseBitmap {
     }
 
     /// Looks at what will be read where little is dirty: looks wait for memory side by side, reads one after the other.
+    /// All of `chunks` have memory.
     fn warm_up(&self, group: u64, chunks: u64) {
         if cfg!(loom) {
             return;
         }
         let mut seen = 0;
         for chunk in set_bits(chunks).map(|bit| group * WORD + bit) {
-            let (number, lines) = (
-                self.number(chunk),
-                self.lines[index(chunk)].load(Ordering::Relaxed),
-            );
+            let lines = self.lines[index(chunk)].load(Ordering::Relaxed);
             if lines.count_ones() <= 2 {
                 let first_word = |line| (chunk * WORD + line) * LINE_WORDS;
                 seen |= set_bits(lines).fold(0, |all, line| {
-                    all | self.leaf(number, first_word(line)).load(Ordering::Relaxed)
+                    all | self.leaf(first_word(line)).load(Ordering::Relaxed)
                 });
             }
         }
@@ -122,9 +120,10 @@ impl SparseBitmap {
         let (first, last) = part.of(LINE_BITS);
         let marked = V::fetch(level, span_mask(chunk, first, last));
         level_fence();
-        let number = self.number(chunk);
-        for bit in set_bits(marked) {
-            self.walk_line::<V>(number, chunk * WORD + bit, part, found);
+        if self.is_backed(chunk) {
+            for bit in set_bits(marked) {
+                self.walk_line::<V>(chunk * WORD + bit, part, found);
+            }
         }
         if V::CLEARS && level.load(Ordering::SeqCst) != 0 {
             self.raise_group(chunk);
@@ -132,9 +131,9 @@ impl SparseBitmap {
     }
 
     #[inline]
-    fn walk_line<V: Visit>(&self, number: u64, line: u64, part: &Span, found: &mut Batch<'_, impl BitSink>) {
+    fn walk_line<V: Visit>(&self, line: u64, part: &Span, found: &mut Batch<'_, impl BitSink>) {
         let first_word = line * LINE_WORDS;
-        let words = self.leaves(number, first_word, first_word + LINE_WORDS - 1);
+        let words = self.leaves(first_word, first_word + LINE_WORDS - 1);
         let is_whole = part.first <= line * LINE_BITS && line * LINE_BITS + (LINE_BITS - 1) <= part.last;
         found.line(first_word, |at| {
             let mask = if is_whole {
@@ -170,10 +169,10 @@ impl SparseBitmap {
             return;
         }
         // The rest stays set: one by one if there is memory for it, else with all of the chunk.
-        if let Some(number) = self.assign_memory(chunk) {
+        if self.back(chunk) {
             for word in all.first / WORD..=all.last / WORD {
                 let rest = span_mask(word, all.first, all.last) & !part.mask(word);
-                self.leaf(number, word).fetch_or(rest, Ordering::SeqCst);
+                self.leaf(word).fetch_or(rest, Ordering::SeqCst);
             }
             coarse.fetch_and(!bit_of(chunk), Ordering::SeqCst);
         }
