@@ -7,6 +7,7 @@
 //! * [`driver`]: a driver for the reference device `dma`, and the replay that knows what its generator wrote.
 //! * [`oracle`]: decides whether every write of a device was reported and every page arrived.
 //! * [`migrate`]: a live migration between two servers, watched by the oracle.
+//! * [`conform`]: a conformance test of any server, message by message.
 //! * [`mod@bench`]: measurements that only a client can make.
 //! * [`report`]: what a run found, as text, JSON, SVG and JUnit.
 //! * [`spawn`]: starts a device server for a test and stops it again.
@@ -17,6 +18,7 @@
 pub mod bench;
 pub mod cli;
 pub mod client;
+pub mod conform;
 pub mod driver;
 pub mod migrate;
 pub mod oracle;

@@ -1,7 +1,9 @@
 //! The command line.
 //!
-//! Exit codes: 0 the check passed, 1 it failed, 2 it could not be made (usage, or nothing to check).
+//! Exit codes: 0 the check passed, 1 it failed, 2 it could not be made (usage, or nothing to check); `conform` has 4 for a check
+//! that was skipped whole, as the kernel's selftests do.
 
+mod conform;
 mod migrate;
 mod size;
 
@@ -33,6 +35,8 @@ pub struct Cli {
 enum Command {
     /// Live-migrate the devices of one VM between two sets of servers and verify every page.
     Migrate(migrate::Args),
+    /// Check a server against the specification, message by message.
+    Conform(conform::Args),
     /// Measure servers from the client's side.
     #[command(subcommand)]
     Bench(crate::bench::Command),
@@ -48,6 +52,8 @@ enum Command {
 pub(crate) enum Ended {
     Passed,
     Failed,
+    /// There was nothing to check.
+    NotMade,
 }
 
 /// Parses the command line and runs it.
@@ -60,6 +66,7 @@ pub fn main() -> ExitCode {
         .init();
     let ended = match cli.command {
         Command::Migrate(args) => migrate::run(&args),
+        Command::Conform(args) => conform::run(&args),
         Command::Bench(command) => crate::bench::run(&command).map(|()| Ended::Passed),
         Command::Completions { shell } => {
             clap_complete::generate(
@@ -74,6 +81,7 @@ pub fn main() -> ExitCode {
     match ended {
         Ok(Ended::Passed) => ExitCode::SUCCESS,
         Ok(Ended::Failed) => ExitCode::FAILURE,
+        Ok(Ended::NotMade) => ExitCode::from(4),
         Err(error) => {
             eprintln!("vfio-user-check: {error:#}");
             ExitCode::from(2)

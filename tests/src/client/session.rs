@@ -54,11 +54,24 @@ impl Client {
     ///
     /// As [`Self::connect`].
     pub fn negotiate(connection: Connection, capabilities: Capabilities) -> Result<Self> {
+        Self::negotiate_within(connection, capabilities, Self::DEFAULT_TIMEOUT)
+    }
+
+    /// The same, and each request, this one included, may take as long as `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::connect`].
+    pub fn negotiate_within(
+        connection: Connection,
+        capabilities: Capabilities,
+        timeout: Duration,
+    ) -> Result<Self> {
         let mut client = Self {
             connection,
             capabilities: Capabilities::default(),
             version: VersionHeader::default(),
-            timeout: Self::DEFAULT_TIMEOUT,
+            timeout,
             next_id: 1,
             abandoned: HashSet::new(),
             server_requests: None,
@@ -114,6 +127,11 @@ impl Client {
     /// The version agreed on.
     pub fn version(&self) -> (u16, u16) {
         (self.version.major, self.version.minor)
+    }
+
+    /// How long each request may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Sets how long each request may take from here on.

@@ -55,7 +55,8 @@ fn write_case(out: &mut String, case: &Case) -> fmt::Result {
     writeln!(out, "  </testcase>")
 }
 
-fn escaped(text: &str) -> String {
+/// Text as it may stand in an element or an attribute.
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

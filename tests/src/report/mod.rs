@@ -8,6 +8,7 @@ mod svg;
 mod text;
 mod units;
 
+pub(crate) use junit::escaped;
 pub use junit::junit;
 pub use progress::ProgressBar;
 pub use svg::svg;

@@ -62,7 +62,24 @@ impl Vm {
             doing: "connecting",
             source,
         });
-        let mut device = connected?;
+        self.adopt(connected?)
+    }
+
+    /// A VM of devices that are connected already; each gets all of `memory`.
+    ///
+    /// # Errors
+    ///
+    /// A device that refuses the memory.
+    pub fn of(devices: Vec<Device>, memory: Arc<GuestMemory>) -> Result<Self, VmError> {
+        let mut vm = Self {
+            memory,
+            devices: Vec::with_capacity(devices.len()),
+        };
+        devices.into_iter().try_for_each(|device| vm.adopt(device))?;
+        Ok(vm)
+    }
+
+    fn adopt(&mut self, mut device: Device) -> Result<(), VmError> {
         device
             .client()
             .set_server_requests(Box::new(MemoryMessages(Arc::clone(&self.memory))));

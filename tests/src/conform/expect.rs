@@ -1,0 +1,27 @@
+//! What checks assert, in few words.
+
+use std::fmt::Debug;
+
+use super::check::{Checked, fail};
+
+/// `got` must be `expected`.
+pub(super) fn equal<T: PartialEq + Debug>(what: &str, got: &T, expected: &T) -> Checked {
+    if got == expected {
+        return Ok(());
+    }
+    fail(format!("{what} is {got:?}, expected {expected:?}"))
+}
+
+/// A number that must be another one, told in hexadecimal.
+pub(super) fn number(what: &str, got: impl Into<u64>, expected: impl Into<u64>) -> Checked {
+    let (got, expected) = (got.into(), expected.into());
+    if got == expected {
+        return Ok(());
+    }
+    fail(format!("{what} is {got:#x}, expected {expected:#x}"))
+}
+
+/// Something must hold, or else `what` is wrong.
+pub(super) fn that(holds: bool, what: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { fail(what()) }
+}
