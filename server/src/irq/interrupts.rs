@@ -82,7 +82,7 @@ impl Interrupts {
         }
     }
 
-    /// Signals every pending cause once more: for when the device leaves RESUMING.
+    /// Signals every pending cause once more: for when the device leaves RESUMING, and when it first runs after that.
     pub fn resignal(&self) {
         self.lines.resignal();
     }

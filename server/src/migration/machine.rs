@@ -49,7 +49,7 @@ pub trait Target {
     /// The device's own; the quiescent device is as it was.
     fn restore(&self, state: &[u8]) -> Result<(), RestoreError>;
 
-    /// The device leaves [`MigState::Resuming`] with the state it has restored.
+    /// The device has a state that it restored: it leaves [`MigState::Resuming`] with it, or runs with it for the first time.
     fn resumed(&self);
 }
 
@@ -61,6 +61,16 @@ pub trait Target {
 pub struct Migration {
     state: MigState,
     stream: Stream,
+    origin: Origin,
+}
+
+/// Where the device's state comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// From its own work.
+    Run,
+    /// From a stream, and the device has not run since.
+    Restored,
 }
 
 #[derive(Debug)]
@@ -148,6 +158,7 @@ impl Migration {
         Self {
             state: MigState::Running,
             stream: Stream::None,
+            origin: Origin::Run,
         }
     }
 
@@ -166,6 +177,7 @@ impl Migration {
         *self = Self {
             state: MigState::Error,
             stream: Stream::None,
+            origin: Origin::Run,
         };
     }
 
@@ -195,9 +207,7 @@ impl Migration {
     fn take(&mut self, arc: Arc, target: &impl Target) -> Result<(), SetStateError> {
         match arc {
             Arc::RunningToRunningP2p | Arc::PreCopyToPreCopyP2p => self.quiesce(target)?,
-            Arc::RunningP2pToRunning | Arc::PreCopyP2pToPreCopy => {
-                target.run().map_err(SetStateError::Run)?;
-            }
+            Arc::RunningP2pToRunning | Arc::PreCopyP2pToPreCopy => self.run(target)?,
             // The device is quiescent already, and the state alone says whether its registers may be written.
             Arc::RunningP2pToStop | Arc::StopToRunningP2p => {}
             Arc::RunningToPreCopy | Arc::RunningP2pToPreCopyP2p => {
@@ -237,9 +247,20 @@ impl Migration {
         if let Stream::Loading(stream) = &self.stream
             && stream.leave()? == Left::Complete
         {
+            self.origin = Origin::Restored;
             target.resumed();
         }
         self.stream = Stream::None;
+        Ok(())
+    }
+
+    /// A client may load its interrupt controllers after the device has left RESUMING, and lose what was signalled then.
+    fn run(&mut self, target: &impl Target) -> Result<(), SetStateError> {
+        target.run().map_err(SetStateError::Run)?;
+        if self.origin == Origin::Restored {
+            self.origin = Origin::Run;
+            target.resumed();
+        }
         Ok(())
     }
 

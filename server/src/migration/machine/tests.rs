@@ -123,9 +123,33 @@ fn what_was_saved_arrives() {
     );
     let calls = destination.calls.borrow();
     assert!(
-        calls.ends_with(&[Call::Restore, Call::Resumed, Call::Run]),
+        calls.ends_with(&[Call::Restore, Call::Resumed, Call::Run, Call::Resumed]),
         "{calls:?}"
     );
+}
+
+#[test]
+fn a_restored_device_says_so_when_it_first_runs_and_not_again() {
+    let (source, destination) = (Device::with_value(7), Device::default());
+    let mut loading = at(MigState::Resuming, &destination);
+    loading
+        .write(&saved(&source), &destination)
+        .expect("the stream is valid");
+    loading
+        .set_state(MigState::Stop, &destination)
+        .expect("the state is taken over");
+
+    let resumed = || {
+        let calls = destination.calls.borrow();
+        calls.iter().filter(|call| **call == Call::Resumed).count()
+    };
+    assert_eq!(resumed(), 1, "leaving RESUMING");
+    for state in [MigState::Running, MigState::Stop, MigState::Running] {
+        loading
+            .set_state(state, &destination)
+            .expect("the device runs and stops");
+    }
+    assert_eq!(resumed(), 2, "the first run, and only that one");
 }
 
 #[test]
