@@ -8,6 +8,7 @@
 //! * [`oracle`]: decides whether every write of a device was reported and every page arrived.
 //! * [`migrate`]: a live migration between two servers, watched by the oracle.
 //! * [`conform`]: a conformance test of any server, message by message.
+//! * [`heat`]: which parts of a guest's memory change when.
 //! * [`mod@bench`]: measurements that only a client can make.
 //! * [`report`]: what a run found, as text, JSON, SVG and JUnit.
 //! * [`spawn`]: starts a device server for a test and stops it again.
@@ -20,6 +21,7 @@ pub mod cli;
 pub mod client;
 pub mod conform;
 pub mod driver;
+pub mod heat;
 pub mod migrate;
 pub mod oracle;
 pub mod report;

@@ -33,7 +33,7 @@ pub fn memory_file(size: u64, backing: Backing) -> io::Result<File> {
 
 /// The parts of `range` (offsets in `file`) that hold data. What is between them reads as zero and was never touched:
 /// looking for it would allocate it.
-pub(super) fn data_extents(file: &File, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
+pub(crate) fn data_extents(file: &File, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
     let mut extents = Vec::new();
     let mut position = range.start;
     while position < range.end {

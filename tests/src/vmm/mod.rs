@@ -20,6 +20,7 @@ pub use config::{Capability, ConfigSpace};
 pub use device::{Device, MappedArea};
 pub use irq::{Interrupts, IrqKind};
 pub use memory::{GuestMemory, MemoryError, PAGE_SIZE, Region, pc_layout};
+pub(crate) use memory_file::data_extents;
 pub use memory_file::{Backing, memory_file};
 pub use messages::MemoryMessages;
 pub use pages::PageSet;
