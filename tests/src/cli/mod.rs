@@ -1,10 +1,11 @@
 //! The command line.
 //!
-//! Exit codes: 0 the check passed, 1 it failed, 2 it could not be made (usage, or nothing to check); `conform` has 4 for a check
-//! that was skipped whole, as the kernel's selftests do.
+//! Exit codes: 0 the check passed, 1 it failed, 2 it could not be made (usage, or nothing to check). `conform` and what tells of
+//! VMs have 4 for a check that was skipped whole, as the kernel's selftests do.
 
 mod conform;
 mod migrate;
+mod render;
 mod size;
 
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Check a server against the specification, message by message.
     Conform(conform::Args),
+    /// Make a page for a browser, or a JUnit suite, of a report that was saved as JSON.
+    Render(render::Args),
     /// Measure servers from the client's side.
     #[command(subcommand)]
     Bench(crate::bench::Command),
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
     let ended = match cli.command {
         Command::Migrate(args) => migrate::run(&args),
         Command::Conform(args) => conform::run(&args),
+        Command::Render(args) => render::run(&args),
         Command::Bench(command) => crate::bench::run(&command).map(|()| Ended::Passed),
         Command::Completions { shell } => {
             clap_complete::generate(

@@ -1,11 +1,11 @@
 //! What a migration did, in numbers.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::oracle::Verdict;
 
 /// Which pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PassKind {
     /// The first: all memory.
