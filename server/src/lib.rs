@@ -9,6 +9,7 @@
 //! | [`devices`] | the devices themselves |
 //! | `session` | one client's connection: every message, in order |
 //! | [`host`] | listening, threads, the VMs and their address spaces |
+//! | [`program`] | what a program around devices does: options, log, signals, the service manager |
 //! | [`ratelimit`] | keeps what a guest can trigger from filling the log |
 //! | `vfu` | the safe wrapper of libvfio-user; nothing else touches it |
 //! | `wire` | layouts of the messages that Rust answers itself |
@@ -23,6 +24,7 @@ pub mod guest;
 pub mod host;
 pub mod irq;
 pub mod migration;
+pub mod program;
 pub mod ratelimit;
 
 mod session;

@@ -1,12 +1,10 @@
 //! The options, and the help that `--help` gives.
 
-use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-#[cfg(feature = "fault-injection")]
-use pagetrail::fault::Fault;
+use pagetrail::program::{DeviceArgs, LogArgs};
 
 use super::models::Kind;
 
@@ -85,39 +83,6 @@ pub(super) struct Cli {
     pub(super) command: Command,
 }
 
-/// What is logged, and how. The log goes to stderr.
-#[derive(Debug, Args)]
-pub(super) struct LogArgs {
-    /// What to log: error, warn, info, debug or trace, also by module ("info,pagetrail::session=debug").
-    #[arg(
-        long = "log",
-        value_name = "FILTER",
-        env = "PAGETRAIL_LOG",
-        default_value = "info",
-        global = true,
-        help_heading = "Log"
-    )]
-    pub(super) filter: String,
-
-    /// How the log is written.
-    #[arg(
-        long = "log-format",
-        value_name = "FORMAT",
-        default_value = "text",
-        global = true,
-        help_heading = "Log"
-    )]
-    pub(super) format: LogFormat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// One JSON object for each message.
-    Json,
-}
-
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Serve a DMA engine with a page generator, the reference device.
@@ -144,34 +109,11 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 pub(super) struct DmaArgs {
     #[command(flatten)]
-    pub(super) endpoint: EndpointArgs,
+    pub(super) device: DeviceArgs,
 
     /// Worker threads, which are also the generator's lanes: 1 to 64. Both ends of a migration must agree.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(super) workers: u32,
-
-    /// Take guest memory in files of any file system, and not only of tmpfs and hugetlbfs.
-    ///
-    /// A page that has to come from a disk or a network holds the device up, and with it the end of a migration.
-    #[arg(long)]
-    pub(super) allow_any_file: bool,
-
-    /// Lose pages in a certain way, for the tests of the migration checks.
-    #[cfg(feature = "fault-injection")]
-    #[arg(long = "fault", value_name = "KIND", help = format!("Lose pages on purpose: {}", Fault::FORMS))]
-    pub(super) faults: Vec<Fault>,
-}
-
-#[derive(Debug, Args)]
-#[group(multiple = false)]
-pub(super) struct EndpointArgs {
-    /// Make a Unix socket here and wait for clients. It is removed at the end.
-    #[arg(long, value_name = "PATH")]
-    pub(super) socket_path: Option<PathBuf>,
-
-    /// Use this inherited file descriptor: a Unix socket that listens, or one that is connected to the client.
-    #[arg(long, value_name = "N")]
-    pub(super) fd: Option<RawFd>,
 }
 
 #[derive(Debug, Args)]

@@ -7,12 +7,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use pagetrail::guest::AllowedFiles;
 use pagetrail::host::{DeviceConfig, Endpoint, VmConfig};
+use pagetrail::program::Activation;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::inherited::Activation;
-use super::launch::allowed_files;
 use super::models::{self, Kind};
 
 #[derive(Debug, Deserialize)]
@@ -108,7 +108,7 @@ fn device_config(index: usize, device: Device, activation: &mut Activation) -> a
         name,
         model,
         endpoint,
-        files: allowed_files(device.allow_any_file),
+        files: AllowedFiles::from_option(device.allow_any_file),
         #[cfg(feature = "fault-injection")]
         faults: Vec::new(),
     })

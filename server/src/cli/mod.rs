@@ -1,18 +1,13 @@
-//! The command line: options, configuration files, logs, signals, and the service manager.
+//! The command line: commands, their options, configuration files, and texts that teach.
 //!
-//! It turns what the user wrote into a [`Host`](pagetrail::host::Host), runs it and reports what went wrong. The vfio-user
-//! specification's "Backend Program Conventions" are kept: `--socket-path`, `--fd`, SIGTERM, and no daemonising.
+//! It turns what the user wrote into devices, has them served and reports what went wrong.
 //!
-//! Not here: opening sockets and serving clients, which are the host's.
+//! Not here: what every device program does (`pagetrail::program`), opening sockets and serving clients
+//! (`pagetrail::host`).
 
 mod args;
 mod config;
-mod describe;
-mod inherited;
-mod launch;
-mod logging;
 mod models;
-mod signals;
 mod topics;
 
 use std::ffi::OsString;
@@ -22,43 +17,49 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, ValueEnum};
 
-use args::{Cli, Command, LogFormat};
+use pagetrail::host::VmConfig;
+use pagetrail::program::{LogFormat, serve};
+
+use args::{Cli, Command, DmaArgs};
 use models::Kind;
+
+/// The program's name, in front of what it says.
+const NAME: &str = "pagetrail";
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse_from(with_implied_command(std::env::args_os()));
-    if let Err(error) = logging::init(&cli.log) {
-        return fail(&error, LogFormat::Text);
+    if let Err(error) = cli.log.init() {
+        return LogFormat::Text.fail(NAME, &error.into());
     }
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, cli.log.format),
+        Err(error) => cli.log.format.fail(NAME, &error),
     }
-}
-
-/// Says why the program ends; as a message of the log where something other than a person reads it.
-fn fail(error: &anyhow::Error, format: LogFormat) -> ExitCode {
-    match format {
-        LogFormat::Text => eprintln!("pagetrail: {error:#}"),
-        LogFormat::Json => tracing::error!("{error:#}"),
-    }
-    ExitCode::FAILURE
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Dma(args) => launch::run(vec![launch::single_device(&args)?]),
-        Command::Serve(args) => launch::run(config::load(&args.file)?),
-        Command::Describe(args) => print(&describe::description(args.kind, &args.binary)?),
+        Command::Dma(args) => Ok(serve(vec![single_device(args)?])?),
+        Command::Serve(args) => Ok(serve(config::load(&args.file)?)?),
+        Command::Describe(args) => print(&args.kind.about().describe(&args.binary)?),
         Command::Completions(args) => {
             // Into memory first: the generator panics when the output has gone.
             let mut script = Vec::new();
-            clap_complete::generate(args.shell, &mut Cli::command(), "pagetrail", &mut script);
+            clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
             print(&String::from_utf8(script).context("the completions are not text")?)
         }
         Command::Help(args) => print(&topics::text(args.topic.as_deref())?),
     }
+}
+
+/// A VM with the one device of `pagetrail dma`.
+fn single_device(args: DmaArgs) -> anyhow::Result<VmConfig> {
+    let model = models::dma(args.workers)?;
+    Ok(VmConfig {
+        name: "vm".to_owned(),
+        devices: vec![args.device.config(Kind::Dma.name(), model)?],
+    })
 }
 
 /// Prints to stdout. A reader that has seen enough (`| head`) is not an error.

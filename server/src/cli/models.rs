@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use pagetrail::device::DeviceModel;
 use pagetrail::devices::dma::{DmaModel, Lanes};
+use pagetrail::program::About;
 use serde::{Deserialize, Serialize};
 
 /// A kind of device.
@@ -18,15 +19,16 @@ pub(super) enum Kind {
 
 impl Kind {
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Dma => "dma",
-        }
+        self.about().kind
     }
 
-    /// One line on what the device is.
-    pub(super) fn summary(self) -> &'static str {
+    /// What its program says of it.
+    pub(super) fn about(self) -> About {
         match self {
-            Self::Dma => "DMA engine with a page generator that live-migrates in mid-flight",
+            Self::Dma => About {
+                kind: "dma",
+                summary: "DMA engine with a page generator that live-migrates in mid-flight",
+            },
         }
     }
 }
@@ -35,4 +37,18 @@ impl Kind {
 pub(super) fn dma(workers: u32) -> anyhow::Result<Arc<dyn DeviceModel>> {
     let lanes = Lanes::new(workers).with_context(|| format!("{workers} workers: there can be 1 to 64"))?;
     Ok(Arc::new(DmaModel { lanes }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_installed_description_is_what_the_program_prints() {
+        let installed = include_str!("../../dist/50-pagetrail-dma.json");
+        let printed = Kind::Dma.about().describe(Path::new("/usr/bin/pagetrail-dma"));
+        assert_eq!(printed.expect("printable"), installed);
+    }
 }

@@ -25,6 +25,17 @@ pub enum AllowedFiles {
     Any,
 }
 
+impl AllowedFiles {
+    /// What a user's `allow-any-file` means.
+    pub fn from_option(allow_any_file: bool) -> Self {
+        if allow_any_file {
+            Self::Any
+        } else {
+            Self::TmpfsAndHugetlbfs
+        }
+    }
+}
+
 /// Whether the file may become shorter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shrink {

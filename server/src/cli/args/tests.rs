@@ -2,6 +2,7 @@
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use pagetrail::program::LogFormat;
 
 use super::*;
 
@@ -25,10 +26,10 @@ fn the_definition_is_consistent() {
 fn a_device_program_takes_the_options_of_the_conventions() {
     let path = dma(&["dma", "--socket-path=/tmp/s"]);
     assert_eq!(
-        path.endpoint.socket_path.as_deref(),
+        path.device.endpoint.socket_path.as_deref(),
         Some(std::path::Path::new("/tmp/s"))
     );
-    assert_eq!(dma(&["dma", "--fd=7"]).endpoint.fd, Some(7));
+    assert_eq!(dma(&["dma", "--fd=7"]).device.endpoint.fd, Some(7));
     let error = parse(&["dma", "--fd=7", "--socket-path=/tmp/s"]).expect_err("incompatible");
     assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
 }
@@ -95,7 +96,9 @@ fn the_help_shows_how_to_attach_the_device() {
 #[cfg(feature = "fault-injection")]
 #[test]
 fn faults_add_up() {
-    let faults = dma(&["dma", "--fault=late-report", "--fault=suppress-page=0x1000"]).faults;
+    let faults = dma(&["dma", "--fault=late-report", "--fault=suppress-page=0x1000"])
+        .device
+        .faults;
     assert_eq!(faults.len(), 2);
     parse(&["dma", "--fault=none"]).expect_err("not a fault");
 }

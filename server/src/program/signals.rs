@@ -1,13 +1,14 @@
 //! SIGTERM and SIGINT.
 
-use anyhow::Context;
-use pagetrail::host::Stop;
+use std::io;
+
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
 use super::launch::notify;
+use crate::host::Stop;
 
 /// The stop signals, caught but not acted upon yet: one that comes before there is a host to stop is not lost.
 pub(super) struct StopSignals(Signals);
@@ -18,10 +19,8 @@ impl StopSignals {
     /// # Errors
     ///
     /// When the system has no descriptors left.
-    pub(super) fn catch() -> anyhow::Result<Self> {
-        Signals::new([SIGTERM, SIGINT])
-            .map(Self)
-            .context("cannot catch SIGTERM and SIGINT")
+    pub(super) fn catch() -> io::Result<Self> {
+        Signals::new([SIGTERM, SIGINT]).map(Self)
     }
 
     /// The first signal drains the host: messages being handled are answered and sockets removed. A second one ends the process at
@@ -30,7 +29,7 @@ impl StopSignals {
     /// # Errors
     ///
     /// When the system has no threads left.
-    pub(super) fn stop_on_arrival(self, stop: Stop) -> anyhow::Result<()> {
+    pub(super) fn stop_on_arrival(self, stop: Stop) -> io::Result<()> {
         let Self(mut signals) = self;
         let wait = move || {
             let mut arrivals = signals.forever();
@@ -48,8 +47,7 @@ impl StopSignals {
         };
         std::thread::Builder::new()
             .name("signals".to_owned())
-            .spawn(wait)
-            .context("cannot start the signal thread")?;
+            .spawn(wait)?;
         Ok(())
     }
 }
