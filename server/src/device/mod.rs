@@ -15,8 +15,8 @@ mod workers;
 
 pub use io::{DeviceIo, IoError};
 pub use run_state::{QuiesceError, RunState};
-pub use saved_state::{Identity, RestoreError, SaveError, SavedState};
-pub use spec::{Bar, BarSpec, DeviceSpec, IrqCounts, MmapArea, PciClass, PciId};
+pub use saved_state::{Identity, RestoreError, SaveError, SavedState, decode_state, encode_state, require};
+pub use spec::{Bar, BarSpec, DeviceSpec, IrqCounts, MmapArea, Msix, PciClass, PciId};
 pub use workers::{Job, Next, Wakers, Workers};
 
 use std::sync::Arc;

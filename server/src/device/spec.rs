@@ -74,16 +74,23 @@ pub struct BarSpec {
 }
 
 /// Interrupts that a device has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct IrqCounts {
     /// INTx pins: 0 or 1.
     pub intx: u32,
     /// MSI vectors: 0 or a power of two up to 32.
     pub msi: u32,
-    /// MSI-X vectors: 0 to 2048.
-    pub msix: u32,
-    /// The BAR with the MSI-X table at 0 and the pending bits at 0x1000, when there are MSI-X vectors.
-    pub msix_bar: Bar,
+    /// MSI-X, if the device has it.
+    pub msix: Option<Msix>,
+}
+
+/// MSI-X of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Msix {
+    /// Vectors: 1 to 2048.
+    pub vectors: u32,
+    /// The BAR with the table at 0 and the pending bits at 0x1000. The client keeps both.
+    pub bar: Bar,
 }
 
 /// A device as its client sees it before it has run.
@@ -118,12 +125,7 @@ impl DeviceSpec {
             },
             revision: 0,
             bars: Vec::new(),
-            irqs: IrqCounts {
-                intx: 0,
-                msi: 0,
-                msix: 0,
-                msix_bar: Bar::Bar0,
-            },
+            irqs: IrqCounts::default(),
         }
     }
 }

@@ -91,7 +91,7 @@ impl Interrupts {
         match index {
             IrqIndex::Intx => self.counts.intx,
             IrqIndex::Msi => self.counts.msi,
-            IrqIndex::Msix => self.counts.msix,
+            IrqIndex::Msix => self.counts.msix.map_or(0, |msix| msix.vectors),
             IrqIndex::Err | IrqIndex::Req => 1,
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::{Interrupts, Irq, IrqAction, IrqData, SetIrqs};
-use crate::device::{Bar, IrqCounts};
+use crate::device::{Bar, IrqCounts, Msix};
 
 /// A client's end of a device's interrupts: one eventfd for each vector of one enabled index.
 #[derive(Debug)]
@@ -51,8 +51,10 @@ impl Client {
         let counts = IrqCounts {
             intx: 1,
             msi: 32,
-            msix: 64,
-            msix_bar: Bar::Bar4,
+            msix: Some(Msix {
+                vectors: 64,
+                bar: Bar::Bar4,
+            }),
         };
         let eventfds = (0..vectors)
             .map(|_| new_eventfd())

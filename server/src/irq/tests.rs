@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::testing::{new_eventfd, take, wait};
 use super::{Interrupts, IrqAction, IrqData, IrqError, SetIrqs};
-use crate::device::{Bar, IrqCounts};
+use crate::device::{Bar, IrqCounts, Msix};
 
 const INTX: u32 = 0;
 const MSI: u32 = 1;
@@ -26,8 +26,10 @@ fn interrupts() -> Interrupts {
     Interrupts::new(IrqCounts {
         intx: 1,
         msi: 4,
-        msix: 8,
-        msix_bar: Bar::Bar4,
+        msix: Some(Msix {
+            vectors: 8,
+            bar: Bar::Bar4,
+        }),
     })
 }
 

@@ -1,6 +1,6 @@
 //! The PCI capabilities that the server gives a device, as bytes (PCI Local Bus 3.0, section 6.8; PCI PM 1.2).
 
-use crate::device::IrqCounts;
+use crate::device::{IrqCounts, Msix};
 
 /// Offset of the pending bits in the MSI-X BAR.
 const MSIX_PBA_OFFSET: u32 = 0x1000;
@@ -26,10 +26,10 @@ pub(super) fn msi(irqs: IrqCounts) -> Vec<u8> {
 }
 
 /// MSI-X with its table at the start of a BAR.
-pub(super) fn msix(irqs: IrqCounts) -> Vec<u8> {
-    let bar = irqs.msix_bar as u32;
+pub(super) fn msix(msix: Msix) -> Vec<u8> {
+    let bar = msix.bar as u32;
     let mut cap = vec![0x11, 0];
-    cap.extend((irqs.msix as u16 - 1).to_le_bytes());
+    cap.extend((msix.vectors as u16 - 1).to_le_bytes());
     cap.extend(bar.to_le_bytes());
     cap.extend((MSIX_PBA_OFFSET | bar).to_le_bytes());
     cap

@@ -211,8 +211,8 @@ impl Context {
         if spec.irqs.msi > 0 {
             self.add_capability(capabilities::msi(spec.irqs))?;
         }
-        if spec.irqs.msix > 0 {
-            self.add_capability(capabilities::msix(spec.irqs))?;
+        if let Some(msix) = spec.irqs.msix {
+            self.add_capability(capabilities::msix(msix))?;
         }
         Ok(())
     }
@@ -256,7 +256,10 @@ impl Context {
         let counts = [
             (sys::VFU_DEV_INTX_IRQ, spec.irqs.intx),
             (sys::VFU_DEV_MSI_IRQ, spec.irqs.msi),
-            (sys::VFU_DEV_MSIX_IRQ, spec.irqs.msix),
+            (
+                sys::VFU_DEV_MSIX_IRQ,
+                spec.irqs.msix.map_or(0, |msix| msix.vectors),
+            ),
         ];
         for (kind, count) in counts {
             // SAFETY: the context is live.

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::device::DmaDevice;
-use crate::device::{Bar, BarSpec, BuiltDevice, DeviceModel, DeviceSpec, IrqCounts, MmapArea};
+use crate::device::{Bar, BarSpec, BuiltDevice, DeviceModel, DeviceSpec, IrqCounts, MmapArea, Msix};
 use crate::guest::Dma;
 use crate::irq::Irq;
 
@@ -92,8 +92,10 @@ impl DeviceModel for DmaModel {
             irqs: IrqCounts {
                 intx: 1,
                 msi: spec::VECTORS,
-                msix: spec::VECTORS,
-                msix_bar: Bar::Bar4,
+                msix: Some(Msix {
+                    vectors: spec::VECTORS,
+                    bar: Bar::Bar4,
+                }),
             },
         }
     }

@@ -77,12 +77,7 @@ fn a_range_beyond_the_index_is_refused() {
 
 #[test]
 fn an_index_that_the_device_does_not_have_cannot_be_enabled() {
-    let none = Interrupts::new(IrqCounts {
-        intx: 0,
-        msi: 0,
-        msix: 0,
-        msix_bar: Bar::Bar0,
-    });
+    let none = Interrupts::new(IrqCounts::default());
     for index in [INTX, MSI, MSIX] {
         assert_eq!(none.info(index).unwrap().count, 0);
         assert_eq!(refused(none.connect(index, 0, &eventfds::<1>())), Errno::INVAL);

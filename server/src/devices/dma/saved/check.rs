@@ -4,21 +4,13 @@ use std::collections::HashSet;
 
 use super::Snapshot;
 use super::types::{SavedDevice, SavedGenerator, SavedMode, SavedOperation, SavedRing, SavedWork};
-use crate::device::RestoreError;
+use crate::device::{RestoreError, require};
 use crate::devices::dma::Lanes;
 use crate::devices::dma::events::EventState;
 use crate::devices::dma::generator::{GeneratorConfig, GeneratorMode, GeneratorState, Window};
 use crate::devices::dma::ring::{Geometry, RingConfig, RingMode, RingState};
 use crate::devices::dma::spec::{Causes, ErrorCode, MAX_ENTRIES};
 use crate::devices::dma::work::{Notify, Operation, Span, Work};
-
-pub(super) fn require(holds: bool, otherwise: &str) -> Result<(), RestoreError> {
-    if holds {
-        Ok(())
-    } else {
-        Err(RestoreError(otherwise.to_owned()))
-    }
-}
 
 fn refused(why: &str) -> RestoreError {
     RestoreError(why.to_owned())

@@ -5,15 +5,12 @@
 mod check;
 mod types;
 
-use serde::de::DeserializeOwned;
-
-use self::check::require;
-use self::types::{SavedDevice, SavedVersion};
+use self::types::SavedDevice;
 use super::Lanes;
 use super::events::EventState;
 use super::generator::GeneratorState;
 use super::ring::RingState;
-use crate::device::{RestoreError, SaveError};
+use crate::device::{RestoreError, SaveError, decode_state, encode_state, require};
 
 /// Version of the saved state.
 pub(super) const VERSION: u32 = 1;
@@ -49,26 +46,16 @@ pub(super) fn max_len(in_flight: usize, lanes: Lanes) -> usize {
 
 /// The state as bytes.
 pub(super) fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, SaveError> {
-    let mut bytes = Vec::new();
-    match ciborium::into_writer(&SavedDevice::new(snapshot), &mut bytes) {
-        Ok(()) => Ok(bytes),
-        Err(error) => Err(SaveError(error.to_string())),
-    }
+    encode_state(&SavedDevice::new(snapshot))
 }
 
 /// The state that `bytes` are, after every check.
 pub(super) fn decode(bytes: &[u8], lanes: Lanes) -> Result<Snapshot, RestoreError> {
     require(bytes.len() <= MAX_BYTES, "longer than a state can be")?;
-    let SavedVersion { version } = parse(bytes)?;
-    require(version == VERSION, "of another version")?;
-    let saved: SavedDevice = parse(bytes)?;
+    let saved: SavedDevice = decode_state(bytes, VERSION)?;
     let snapshot = saved.check(lanes)?;
-    // What is left over, or could be written shorter, was not written by `encode`.
+    // What the checks would bend into something else was not saved by a device.
     let canonical = encode(&snapshot).map_err(|error| RestoreError(error.0))?;
     require(canonical == bytes, "not in the form in which states are written")?;
     Ok(snapshot)
-}
-
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RestoreError> {
-    ciborium::from_reader(bytes).map_err(|error| RestoreError(error.to_string()))
 }

@@ -7,12 +7,6 @@ use crate::devices::dma::generator::{GeneratorMode, GeneratorState};
 use crate::devices::dma::ring::{RingMode, RingState};
 use crate::devices::dma::work::{Notify, Operation, Work};
 
-/// What a state of any version says.
-#[derive(Deserialize)]
-pub(super) struct SavedVersion {
-    pub(super) version: u32,
-}
-
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SavedDevice {
