@@ -1,6 +1,9 @@
 //! The generator's sequence, from the register map's definition.
 
-use crate::vmm::PAGE_SIZE;
+use serde::{Deserialize, Serialize};
+
+use crate::memory::PAGE_SIZE;
+use crate::random::mix;
 
 /// What successive words and seeds differ by.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -9,7 +12,7 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 const WORDS: u64 = PAGE_SIZE / 8;
 
 /// What a generator was told to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generator {
     /// IOVA of the window.
     pub base: u64,
@@ -112,16 +115,6 @@ impl Generator {
         }
         last
     }
-}
-
-/// The mixer of splitmix64.
-fn mix(value: u64) -> u64 {
-    let mut x = value;
-    x ^= x >> 30;
-    x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x ^= x >> 27;
-    x = x.wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::generator::{Generator, LaneWrite};
-use crate::vmm::{GuestMemory, MemoryError, PAGE_SIZE};
+use crate::generator::{Generator, LaneWrite};
+use crate::memory::{Memory, PAGE_SIZE};
 
 /// A page that does not hold what it must.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +34,11 @@ impl fmt::Display for Mismatch {
 /// # Errors
 ///
 /// The window does not lie in guest memory.
-pub fn check_window(
-    memory: &GuestMemory,
+pub fn check_window<M: Memory>(
+    memory: &M,
     generator: &Generator,
     positions: &[u64],
-) -> Result<Vec<Mismatch>, MemoryError> {
+) -> Result<Vec<Mismatch>, M::Error> {
     let mut wrong = Vec::new();
     let mut page = [0; PAGE_SIZE as usize];
     for write in generator.last_writes(positions).into_iter().flatten() {
@@ -62,7 +62,7 @@ pub fn check_window(
 #[cfg(test)]
 mod tests {
     use super::{Generator, PAGE_SIZE, check_window};
-    use crate::vmm::{Backing, GuestMemory};
+    use crate::memory::{Flat, Memory};
 
     const GENERATOR: Generator = Generator {
         base: 0x20_0000,
@@ -72,8 +72,8 @@ mod tests {
         limit: 0,
     };
 
-    fn written(positions: &[u64]) -> std::sync::Arc<GuestMemory> {
-        let memory = GuestMemory::pc(8 << 20, Backing::Sealed).expect("memory");
+    fn written(positions: &[u64]) -> Flat {
+        let memory = Flat::new(GENERATOR.base, GENERATOR.size());
         for (lane, position) in (0..).zip(positions) {
             for number in 0..*position {
                 let write = GENERATOR

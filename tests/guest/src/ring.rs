@@ -1,12 +1,11 @@
 //! The driver's half of the descriptor and completion rings.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::regs;
-use crate::vmm::{GuestMemory, MemoryError, PAGE_SIZE};
+use crate::memory::{Memory, PAGE_SIZE};
+use crate::regs;
 
 /// What a descriptor asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,8 +107,8 @@ const PHASE: u64 = 0x1c;
 
 /// A descriptor ring and its completion ring, in guest memory.
 #[derive(Clone)]
-pub struct Ring {
-    memory: Arc<GuestMemory>,
+pub struct Ring<M> {
+    memory: M,
     descriptors: u64,
     completions: u64,
     entries: u32,
@@ -117,7 +116,7 @@ pub struct Ring {
     consumed: u32,
 }
 
-impl Ring {
+impl<M: Memory + Clone> Ring<M> {
     /// Bytes of guest memory that a ring takes.
     pub fn size(entries: u32) -> u64 {
         let bytes = u64::from(entries) * (regs::DESCRIPTOR_SIZE + regs::COMPLETION_SIZE);
@@ -129,10 +128,10 @@ impl Ring {
     /// # Errors
     ///
     /// There is no guest memory there.
-    pub fn new(memory: &Arc<GuestMemory>, base: u64, entries: u32) -> Result<Self, MemoryError> {
+    pub fn new(memory: &M, base: u64, entries: u32) -> Result<Self, M::Error> {
         memory.write(base, &vec![0; Self::size(entries) as usize])?;
         Ok(Self {
-            memory: Arc::clone(memory),
+            memory: memory.clone(),
             descriptors: base,
             completions: base + u64::from(entries) * regs::DESCRIPTOR_SIZE,
             entries,
@@ -143,9 +142,9 @@ impl Ring {
 
     /// The same ring in the memory of another VM: the driver after a migration.
     #[must_use]
-    pub fn moved_to(&self, memory: &Arc<GuestMemory>) -> Self {
+    pub fn moved_to(&self, memory: &M) -> Self {
         Self {
-            memory: Arc::clone(memory),
+            memory: memory.clone(),
             ..self.clone()
         }
     }
@@ -185,7 +184,7 @@ impl Ring {
     /// # Errors
     ///
     /// There is no guest memory there any more.
-    pub fn push(&mut self, descriptor: &Descriptor) -> Result<Option<u32>, MemoryError> {
+    pub fn push(&mut self, descriptor: &Descriptor) -> Result<Option<u32>, M::Error> {
         if self.outstanding() >= self.entries {
             return Ok(None);
         }
@@ -204,7 +203,7 @@ impl Ring {
     /// # Errors
     ///
     /// There is no guest memory there any more.
-    pub fn poll(&mut self) -> Result<Option<Completion>, MemoryError> {
+    pub fn poll(&mut self) -> Result<Option<Completion>, M::Error> {
         let slot = u64::from(self.consumed % self.entries);
         let address = self.completions + slot * regs::COMPLETION_SIZE;
         let expected = u32::from((self.consumed / self.entries).is_multiple_of(2));
@@ -222,7 +221,7 @@ impl Ring {
     /// # Errors
     ///
     /// There is no guest memory there any more.
-    pub fn wait(&mut self, timeout: Duration) -> Result<Option<Completion>, MemoryError> {
+    pub fn wait(&mut self, timeout: Duration) -> Result<Option<Completion>, M::Error> {
         let deadline = Instant::now() + timeout;
         loop {
             if let Some(completion) = self.poll()? {

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::generator::Generator;
-use super::regs;
-use super::ring::Ring;
+use super::{Generator, Ring, regs};
 use crate::client;
 use crate::vmm::{Device, MappedArea, MemoryError};
 

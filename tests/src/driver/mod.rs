@@ -7,12 +7,31 @@
 //! with another device after a migration.
 
 mod dma;
-mod generator;
-pub mod regs;
-mod replay;
-mod ring;
 
 pub use dma::{Dma, DriverError};
-pub use generator::{Generator, LaneWrite};
-pub use replay::{Mismatch, check_window};
-pub use ring::{Completion, Descriptor, Operation, Ring};
+pub use pagetrail_guest::{
+    Completion, Descriptor, Generator, LaneWrite, Mismatch, Operation, check_window, regs,
+};
+
+use std::sync::Arc;
+
+use crate::vmm::{GuestMemory, MemoryError};
+
+/// A ring in the embedded VMM's guest memory.
+pub type Ring = pagetrail_guest::Ring<Arc<GuestMemory>>;
+
+impl pagetrail_guest::Memory for GuestMemory {
+    type Error = MemoryError;
+
+    fn read(&self, iova: u64, target: &mut [u8]) -> Result<(), MemoryError> {
+        GuestMemory::read(self, iova, target)
+    }
+
+    fn write(&self, iova: u64, data: &[u8]) -> Result<(), MemoryError> {
+        GuestMemory::write(self, iova, data)
+    }
+
+    fn load_acquire(&self, iova: u64) -> Result<u32, MemoryError> {
+        GuestMemory::load_acquire(self, iova)
+    }
+}

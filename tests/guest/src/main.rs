@@ -1,0 +1,5 @@
+//! `/init` of a test VM.
+
+fn main() {
+    pagetrail_guest::agent::main();
+}
