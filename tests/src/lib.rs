@@ -10,6 +10,7 @@
 //! * [`conform`]: a conformance test of any server, message by message.
 //! * [`heat`]: which parts of a guest's memory change when.
 //! * [`mod@bench`]: measurements that only a client can make.
+//! * [`record`]: writes down what a scenario with a VM does.
 //! * [`report`]: what a run found, as text, JSON, SVG and JUnit.
 //! * [`spawn`]: starts a device server for a test and stops it again.
 //!
@@ -24,6 +25,7 @@ pub mod driver;
 pub mod heat;
 pub mod migrate;
 pub mod oracle;
+pub mod record;
 pub mod report;
 pub mod spawn;
 pub mod vmm;
