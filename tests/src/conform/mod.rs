@@ -16,6 +16,7 @@
 mod ask;
 mod check;
 mod checks;
+mod drive;
 mod expect;
 mod needs;
 mod probe;
