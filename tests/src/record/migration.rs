@@ -32,6 +32,7 @@ impl Watch {
                 ended: at,
                 ending: Ending::Unknown,
                 downtime: None,
+                standstill: None,
                 downtime_limit: downtime_limit.map(|limit| limit.as_secs_f64()),
                 total: None,
                 memory_bytes: 0,
@@ -64,6 +65,11 @@ impl Watch {
             self.counted(at, ram, info.has_stopped());
             self.samples.push(sample(at, &ram, device_bytes));
         }
+    }
+
+    /// The guest stood still for so long.
+    pub(super) fn stood_still(&mut self, time: Duration) {
+        self.record.standstill = Some(time.as_secs_f64());
     }
 
     /// Counters of memory. What was sent in a look's time in which a pass ended goes to both passes.
@@ -99,10 +105,11 @@ impl Watch {
     }
 
     fn pass_begins(&mut self, at: f64, ram: &RamInfo, has_stopped: bool, sent: Sent) {
-        let number = self.record.passes.last().map_or(0, |pass| pass.number + 1);
-        let number = number.max(ram.dirty_sync_count.saturating_sub(1));
+        let number = self.record.passes.last().map_or(0, |pass| pass.last_number + 1);
+        let last_number = number.max(ram.dirty_sync_count.saturating_sub(1));
         let mut pass = Pass {
             number,
+            last_number,
             kind: match (has_stopped, number) {
                 (true, _) => PassKind::Final,
                 (false, 0) => PassKind::Bulk,

@@ -14,10 +14,13 @@ use crate::report::vm::{Migration, Outcome, Phase, ScenarioReport};
 /// How often memory is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Is told of each phase when it begins.
+type Listener = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Writes down what a scenario does. Its clock begins with it.
-#[derive(Debug)]
 pub struct Recorder {
     began: Instant,
+    listener: Option<Listener>,
     notes: Mutex<Notes>,
 }
 
@@ -37,6 +40,14 @@ struct Heat {
     began: f64,
 }
 
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder")
+            .field("notes", &self.notes)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for Recorder {
     fn default() -> Self {
         Self::new()
@@ -48,14 +59,26 @@ impl Recorder {
     pub fn new() -> Self {
         Self {
             began: Instant::now(),
+            listener: None,
             notes: Mutex::default(),
+        }
+    }
+
+    /// A recorder that also tells `listener` of each phase when it begins.
+    pub fn telling(listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self {
+            listener: Some(Box::new(listener)),
+            ..Self::new()
         }
     }
 
     /// A phase begins, and the one before ends.
     pub fn phase(&self, name: impl Into<String>) {
-        let now = self.now();
-        self.notes.lock().phase(Some(name.into()), now);
+        let (now, name) = (self.now(), name.into());
+        if let Some(listener) = &self.listener {
+            listener(&name);
+        }
+        self.notes.lock().phase(Some(name), now);
     }
 
     /// A migration is asked for. It is from now on what answers are of.
@@ -71,6 +94,14 @@ impl Recorder {
         let now = self.now();
         if let Some(watch) = &mut self.notes.lock().migration {
             watch.answered(now, info);
+        }
+    }
+
+    /// The guest stood still for so long in the migration that is under way: from the source's `STOP` to the destination's
+    /// `RESUME`, by the time stamps of QMP's events.
+    pub fn stood_still(&self, time: Duration) {
+        if let Some(watch) = &mut self.notes.lock().migration {
+            watch.stood_still(time);
         }
     }
 
@@ -209,6 +240,17 @@ mod tests {
             [("there", &Ending::Completed), ("back", &Ending::Cancelled)]
         );
         assert_eq!(report.heat_map.map(|map| map.changes()), Some(1));
+    }
+
+    #[test]
+    fn a_listener_hears_of_each_phase_when_it_begins() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let recorder = Recorder::telling(move |name| sender.send(name.to_owned()).expect("it listens"));
+        recorder.phase("booting");
+        assert_eq!(receiver.try_recv().as_deref(), Ok("booting"));
+        recorder.phase("migrating");
+        assert_eq!(receiver.try_recv().as_deref(), Ok("migrating"));
+        assert!(receiver.try_recv().is_err());
     }
 
     #[test]

@@ -73,6 +73,25 @@ fn each_reading_of_the_log_is_a_pass_and_the_last_is_the_stop() {
 }
 
 #[test]
+fn passes_that_nobody_saw_are_told_with_the_next() {
+    let migration = migration(&[
+        info("active", Some(ram(1, 900, 100))),
+        info("active", Some(ram(6, 1050, 3))),
+        info("active", Some(ram(7, 1060, 3))),
+    ]);
+    let numbers: Vec<_> = migration
+        .passes
+        .iter()
+        .map(|pass| pass.number..=pass.last_number)
+        .collect();
+    assert_eq!(numbers, [0..=0, 1..=5, 6..=6]);
+    assert_eq!(
+        migration.passes[1].sent_pages, 53,
+        "50 beyond the first pass, and 3 that were left"
+    );
+}
+
+#[test]
 fn the_stop_is_one_pass_also_where_qemu_counts_it() {
     let migration = migration(&[
         info("active", Some(ram(1, 0, 1000))),
@@ -147,7 +166,7 @@ proptest! {
         prop_assert_eq!(sum(|pass| pass.sent_pages), last.sent_pages());
         prop_assert_eq!(sum(|pass| pass.zero_pages), last.duplicate);
         prop_assert_eq!(sum(|pass| pass.wire_bytes), last.transferred);
-        prop_assert!(migration.passes.is_sorted_by(|a, b| a.number < b.number && a.ended <= b.began));
+        prop_assert!(migration.passes.is_sorted_by(|a, b| a.last_number + 1 == b.number && a.ended <= b.began));
     }
 
     #[test]

@@ -17,15 +17,15 @@ pub(super) fn chart(scenario: &ScenarioReport) -> Markup {
     let measured: Vec<(&Migration, f64)> = scenario
         .migrations
         .iter()
-        .filter_map(|migration| Some((migration, migration.downtime?)))
+        .filter_map(|migration| Some((migration, migration.stood_still()?)))
         .collect();
     if measured.is_empty() {
         return html! {};
     }
     let wide = figure(
         "Downtime",
-        "How long the guest stood still at the switch-over, as QEMU measured it. The mark is the limit that QEMU was given: \
-         it stops the guest when it expects to keep to it.",
+        "How long the guest stood still, from the source's STOP to the destination's RESUME. The mark is the limit that QEMU was \
+         given: it stops the guest when it expects to keep to it.",
         &picture(&measured),
         &table(&measured),
     );
@@ -112,7 +112,8 @@ fn table(measured: &[(&Migration, f64)]) -> Markup {
             thead {
                 tr {
                     th scope="col" { "migration" }
-                    th scope="col" .number { "downtime" }
+                    th scope="col" .number { "STOP to RESUME" }
+                    th scope="col" .number { "QEMU's figure" }
                     th scope="col" .number { "limit" }
                 }
             }
@@ -120,10 +121,13 @@ fn table(measured: &[(&Migration, f64)]) -> Markup {
                 @for (migration, downtime) in measured {
                     tr {
                         th scope="row" { (plain(&migration.name)) }
-                        td .number { (seconds(*downtime)) }
+                        td .number {
+                            (migration.standstill.map_or("–".to_owned(), seconds))
+                            @if is_over(migration, *downtime) { " (over the limit)" }
+                        }
+                        td .number { (migration.downtime.map_or("–".to_owned(), seconds)) }
                         td .number {
                             (migration.downtime_limit.map_or("–".to_owned(), seconds))
-                            @if is_over(migration, *downtime) { " (exceeded)" }
                         }
                     }
                 }

@@ -149,8 +149,8 @@ fn bar(pass: &Pass, x: f64, step: f64, scale: &Pages, labelled: bool) -> Markup 
             @if labelled {
                 text .value x=(at(middle)) y=(at(top - 4.0)) text-anchor="middle" { (count(pass.sent_pages)) }
             }
-            @if step > 22.0 {
-                text .tick x=(at(middle)) y=(at(FRAME.floor() + 16.0)) text-anchor="middle" { (short_name(pass)) }
+            @if let Some(name) = fitting(&short_name(pass), step) {
+                text .tick x=(at(middle)) y=(at(FRAME.floor() + 16.0)) text-anchor="middle" { (name) }
             }
         }
     }
@@ -167,14 +167,18 @@ fn class(kind: PassKind) -> &'static str {
 fn name(pass: &Pass) -> String {
     match pass.kind {
         PassKind::Bulk => "all memory".to_owned(),
+        PassKind::Live if pass.number < pass.last_number => {
+            format!("passes {} to {}", pass.number, pass.last_number)
+        }
         PassKind::Live => format!("pass {}", pass.number),
-        PassKind::Final => format!("pass {}, guest stopped", pass.number),
+        PassKind::Final => "with the guest stopped".to_owned(),
     }
 }
 
 fn short_name(pass: &Pass) -> String {
     match pass.kind {
         PassKind::Bulk => "all".to_owned(),
+        PassKind::Live if pass.number < pass.last_number => format!("{}–{}", pass.number, pass.last_number),
         PassKind::Live => pass.number.to_string(),
         PassKind::Final => "stop".to_owned(),
     }

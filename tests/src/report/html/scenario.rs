@@ -130,7 +130,7 @@ fn migration_row(migration: &Migration) -> Markup {
             th scope="row" { (plain(&migration.name)) }
             td { (ending) }
             td .number { (time(migration.total)) }
-            td .number { (time(migration.downtime)) }
+            td .number { (time(migration.stood_still())) }
             td .number { (time(migration.downtime_limit)) }
             td .number { (migration.passes.len()) }
             td .number { (bytes(migration.wire_bytes)) }

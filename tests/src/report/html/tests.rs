@@ -12,6 +12,7 @@ const HOSTILE: &str = "</title></style></script>\"'><script src=http://x.example
 pub(in crate::report) fn migration() -> Migration {
     let pass = |number: u64, kind, sent_pages| Pass {
         number,
+        last_number: number,
         kind,
         began: 1.0 + number as f64,
         ended: 2.0 + number as f64,
@@ -26,6 +27,7 @@ pub(in crate::report) fn migration() -> Migration {
         ended: 4.0,
         ending: Ending::Failed(HOSTILE.to_owned()),
         downtime: Some(0.4),
+        standstill: None,
         downtime_limit: Some(0.3),
         total: Some(3.0),
         memory_bytes: 1 << 28,

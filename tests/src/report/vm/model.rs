@@ -101,8 +101,10 @@ pub struct Migration {
     pub ended: f64,
     /// How it ended.
     pub ending: Ending,
-    /// Seconds that the guest stood still, as QEMU tells.
+    /// Seconds that the guest stood still, as QEMU tells: to the end of the source's work, in whole milliseconds.
     pub downtime: Option<f64>,
+    /// Seconds from the source's `STOP` to the destination's `RESUME`.
+    pub standstill: Option<f64>,
     /// Seconds that the guest was to stand still at most.
     pub downtime_limit: Option<f64>,
     /// Seconds from beginning to end, as QEMU tells.
@@ -141,6 +143,8 @@ pub enum Ending {
 pub struct Pass {
     /// Number, from 0.
     pub number: u64,
+    /// Number of the last pass that this stands for: passes can be shorter than the time between two looks.
+    pub last_number: u64,
     /// Which.
     pub kind: PassKind,
     /// When it was first seen.
@@ -198,10 +202,17 @@ impl VmReport {
     }
 }
 
+impl Migration {
+    /// How long the guest stood still, as exactly as is known.
+    pub fn stood_still(&self) -> Option<f64> {
+        self.standstill.or(self.downtime)
+    }
+}
+
 impl ScenarioReport {
     /// The longest that the guest stood still in one of the migrations.
     pub fn downtime(&self) -> Option<f64> {
-        let times = self.migrations.iter().filter_map(|migration| migration.downtime);
+        let times = self.migrations.iter().filter_map(Migration::stood_still);
         times.reduce(f64::max)
     }
 
