@@ -108,13 +108,16 @@ impl Host {
         self.server.stop().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// A client of the first device, as soon as the server takes one: it may still be clearing up after the last.
+    /// A client of the first device, as soon as the server takes one: it may still be clearing up after the last, and a socket is there
+    /// a moment before it listens.
     pub(crate) fn client(&self) -> Client {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             match Client::connect(self.socket()) {
                 Ok(client) => return client,
-                Err(Error::Server { .. } | Error::Closed) if Instant::now() < deadline => {
+                Err(Error::Connect { .. } | Error::Server { .. } | Error::Closed)
+                    if Instant::now() < deadline =>
+                {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 Err(error) => panic!("the server takes no client: {error}\n{}", self.server.log()),
