@@ -74,6 +74,11 @@ impl Server {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// How the server ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     /// Asks the server to end, and waits for it.
     ///
     /// # Errors

@@ -25,9 +25,9 @@ fn is_of_several(name: &str) -> bool {
 }
 
 fn conform(host: &Host) -> Report {
-    let mut subject = Subject::new(host.sockets().to_vec(), Duration::from_secs(10));
+    let subject = Subject::new(host.sockets().to_vec(), Duration::from_secs(10));
     subject.settle().expect("the server takes clients");
-    run(&mut subject, &all(), &mut Silent)
+    run(&subject, &all(), &mut Silent)
 }
 
 fn skipped(report: &Report) -> Vec<&str> {

@@ -35,9 +35,9 @@ fn conform(host: &Host, rules: Vec<Rule>, checks: &[Check], timeout: Duration) -
         })
         .collect();
     let sockets: Vec<PathBuf> = proxies.iter().map(|proxy| proxy.path().to_owned()).collect();
-    let mut subject = Subject::new(sockets, timeout);
+    let subject = Subject::new(sockets, timeout);
     subject.settle().expect("the server takes clients");
-    run(&mut subject, checks, &mut Silent)
+    run(&subject, checks, &mut Silent)
 }
 
 fn only(name: &str) -> Vec<Check> {

@@ -91,13 +91,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ended> {
         report::list(&mut io::stdout().lock(), &checks)?;
         return Ok(Ended::Passed);
     }
-    let mut subject = subject(args)?;
+    let subject = subject(args)?;
     if let Err(error) = subject.settle() {
         eprintln!("vfio-user-check: {:#}", anyhow::Error::from(error));
         return Ok(Ended::NotMade);
     }
     let mut output = Output::new(args, checks.len());
-    let report = run_checks(&mut subject, &checks, &mut output);
+    let report = run_checks(&subject, &checks, &mut output);
     output.finish(&report)?;
     write_files(args, &report)?;
     Ok(match (report.failed(), report.passed()) {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::probe::Probe;
+use super::subject::SubjectError;
 use crate::client;
 use crate::driver::DriverError;
 use crate::migrate::MigrateError;
@@ -45,6 +46,12 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 impl From<client::Error> for Stop {
     fn from(error: client::Error) -> Self {
+        Self::Fail(chain(&error))
+    }
+}
+
+impl From<SubjectError> for Stop {
+    fn from(error: SubjectError) -> Self {
         Self::Fail(chain(&error))
     }
 }

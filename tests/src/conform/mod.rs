@@ -20,6 +20,7 @@ mod drive;
 mod expect;
 mod needs;
 mod probe;
+mod process;
 pub mod registry;
 pub mod report;
 mod run;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::ask::{Answer, receive_reply, send};
-use super::check::{Checked, Stop, fail};
+use super::check::{Checked, fail};
 use super::subject::Subject;
 use crate::client::{Client, Connection, Deadline, Error};
 use crate::wire::{Command, Header, MigState, consts};
@@ -35,17 +35,12 @@ impl<'a> Probe<'a> {
 
     /// A connection to the first device that has not said anything yet.
     pub(super) fn connection(&self) -> Checked<Connection> {
-        Ok(Connection::connect(
-            &self.sockets()[0],
-            Deadline::after(self.timeout()),
-        )?)
+        Ok(self.subject.dial(0)?)
     }
 
     /// A client of the device at a socket, in whatever state the last one has left it.
     pub(super) fn client_of(&self, index: usize) -> Checked<Client> {
-        self.subject
-            .connect(index)
-            .map_err(|error| Stop::Fail(format!("{error}: {}", source_of(&error))))
+        Ok(self.subject.connect(index)?)
     }
 
     /// A client of a device that runs, and was reset if it can be.
@@ -106,8 +101,4 @@ pub(super) fn exchange(
         return Ok(Answer::Closed);
     }
     receive_reply(connection, Some(header), deadline)
-}
-
-fn source_of(error: &dyn std::error::Error) -> String {
-    error.source().map(ToString::to_string).unwrap_or_default()
 }

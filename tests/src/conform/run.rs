@@ -93,7 +93,7 @@ impl Observer for Silent {
 ///
 /// After each check the server must serve a new client: one that hangs or has died makes that check fail. Where it cannot be
 /// reached any more the checks that are left are skipped.
-pub fn run(subject: &mut Subject, checks: &[Check], observer: &mut dyn Observer) -> Report {
+pub fn run(subject: &Subject, checks: &[Check], observer: &mut dyn Observer) -> Report {
     let start = Instant::now();
     let mut report = Report {
         sockets: subject
@@ -127,7 +127,7 @@ pub fn run(subject: &mut Subject, checks: &[Check], observer: &mut dyn Observer)
 }
 
 /// Tries one check, and looks after the server. `gone` says why there is no server any more.
-fn attempt(subject: &mut Subject, check: &Check, gone: &mut Option<String>) -> Verdict {
+fn attempt(subject: &Subject, check: &Check, gone: &mut Option<String>) -> Verdict {
     let verdict = match check.run(&Probe::new(subject)) {
         Ok(()) => Verdict::Pass,
         Err(Stop::Skip(reason)) => Verdict::Skip(reason),

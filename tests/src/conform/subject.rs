@@ -1,11 +1,13 @@
 //! The server under test.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
+use super::process::Process;
 use crate::client::{Client, Connection, Deadline, Error};
-use crate::spawn::Server;
 use crate::wire::Capabilities;
 
 /// Time between two tries to connect.
@@ -28,22 +30,16 @@ pub enum SubjectError {
         source: Error,
     },
     /// It ended in a way that no server should.
-    #[error("the server was killed by signal {0}")]
-    Killed(i32),
-}
-
-/// A server that is started here, and again when it has ended.
-struct Process {
-    command: String,
-    folder: tempfile::TempDir,
-    server: Option<Server>,
+    #[error("the server has ended with {0}")]
+    Ended(ExitStatus),
 }
 
 /// A server: the sockets of the devices of one VM, and how long it may take for a request.
 pub struct Subject {
     sockets: Vec<PathBuf>,
     timeout: Duration,
-    process: Option<Process>,
+    /// Its process, if it is started here.
+    process: Option<Mutex<Process>>,
 }
 
 impl Subject {
@@ -66,13 +62,9 @@ impl Subject {
         sockets: Vec<PathBuf>,
         timeout: Duration,
     ) -> Result<Self, SubjectError> {
-        let folder = tempfile::tempdir().map_err(SubjectError::Start)?;
+        let process = Process::new(command, sockets.clone())?;
         Ok(Self {
-            process: Some(Process {
-                command,
-                folder,
-                server: None,
-            }),
+            process: Some(Mutex::new(process)),
             ..Self::new(sockets, timeout)
         })
     }
@@ -87,58 +79,59 @@ impl Subject {
         self.timeout
     }
 
-    /// Makes sure that the server runs and serves a client at every socket.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong; a server that is started here is a new one at the next call.
-    pub fn settle(&mut self) -> Result<(), SubjectError> {
-        self.start_again()?;
-        let served = (0..self.sockets.len()).try_for_each(|index| {
-            let mut client = self.connect(index)?;
-            match client.device_info() {
-                // What it answers is for the checks; that it answers is enough here.
-                Ok(_) | Err(Error::Server { .. }) => Ok(()),
-                Err(source) => Err(self.unreachable(index, source)),
-            }
-        });
-        if served.is_err() {
-            self.give_up();
-        }
-        served
-    }
-
-    /// Whether another try makes sense after [`Self::settle`] has failed.
+    /// Whether a server that is gone can be replaced.
     pub fn can_start_again(&self) -> bool {
         self.process.is_some()
     }
 
-    fn start_again(&mut self) -> Result<(), SubjectError> {
-        let Some(process) = &mut self.process else {
-            return Ok(());
+    /// Makes sure that there is a server that serves a client at every socket.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong; a server that is started here is a new one at the next call.
+    pub fn settle(&self) -> Result<(), SubjectError> {
+        let served = (0..self.sockets.len()).try_for_each(|index| self.serves(index));
+        let Some(process) = &self.process else {
+            return served;
         };
-        if process.server.as_mut().is_some_and(Server::is_running) {
-            return Ok(());
+        let mut process = process.lock();
+        match served {
+            Ok(()) => process.learn(),
+            Err(error) => {
+                // How it ended says more than that it takes nobody.
+                process.look_after()?;
+                process.give_up();
+                return Err(error);
+            }
         }
-        let killed = process.server.take().and_then(|mut server| server.killed_by());
-        if let Some(signal) = killed {
-            return Err(SubjectError::Killed(signal));
-        }
-        self.sockets.iter().for_each(|socket| remove_stale(socket));
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("exec {}", process.command));
-        let log = process.folder.path().join("log");
-        let server = Server::start(command, &log, &self.sockets).map_err(SubjectError::Start)?;
-        process.server = Some(server);
         Ok(())
     }
 
-    /// Ends a server that does not serve; the next is a new one.
-    fn give_up(&mut self) {
-        if let Some(process) = &mut self.process
-            && process.server.as_mut().is_some_and(Server::is_running)
-        {
-            process.server = None;
+    fn serves(&self, index: usize) -> Result<(), SubjectError> {
+        match self.connect(index)?.device_info() {
+            // What it answers is for the checks; that it answers is enough here.
+            Ok(_) | Err(Error::Server { .. }) => Ok(()),
+            Err(source) => Err(self.unreachable(index, source)),
+        }
+    }
+
+    /// A connection to a socket, on which nothing has been said.
+    ///
+    /// # Errors
+    ///
+    /// There is no server.
+    pub fn dial(&self, index: usize) -> Result<Connection, SubjectError> {
+        if let Some(process) = &self.process {
+            process.lock().make_ready(self.timeout)?;
+        }
+        match Connection::connect(&self.sockets[index], Deadline::after(self.timeout)) {
+            Ok(connection) => Ok(connection),
+            Err(source) => {
+                if let Some(process) = &self.process {
+                    process.lock().explain()?;
+                }
+                Err(self.unreachable(index, source))
+            }
         }
     }
 
@@ -146,22 +139,27 @@ impl Subject {
     ///
     /// # Errors
     ///
-    /// [`SubjectError::Unreachable`].
+    /// There is no server, or it takes no client in time.
     pub fn connect(&self, index: usize) -> Result<Client, SubjectError> {
         let give_up = Instant::now() + self.timeout;
         loop {
-            match self.try_connect(&self.sockets[index]) {
-                Ok(client) => return Ok(client),
-                Err(error) if matches!(error, Error::Timeout { .. }) || Instant::now() >= give_up => {
-                    return Err(self.unreachable(index, error));
-                }
-                Err(_) => std::thread::sleep(RETRY),
+            let error = match self.dial(index) {
+                Ok(connection) => match self.negotiate(connection) {
+                    Ok(client) => return Ok(client),
+                    Err(error @ Error::Timeout { .. }) => return Err(self.unreachable(index, error)),
+                    Err(error) => self.unreachable(index, error),
+                },
+                Err(error @ SubjectError::Unreachable { .. }) => error,
+                Err(error) => return Err(error),
+            };
+            if Instant::now() >= give_up {
+                return Err(error);
             }
+            std::thread::sleep(RETRY);
         }
     }
 
-    fn try_connect(&self, path: &Path) -> Result<Client, Error> {
-        let connection = Connection::connect(path, Deadline::after(self.timeout))?;
+    fn negotiate(&self, connection: Connection) -> Result<Client, Error> {
         Client::negotiate_within(connection, Capabilities::proposal(), self.timeout)
     }
 
@@ -171,14 +169,5 @@ impl Subject {
             timeout: self.timeout,
             source,
         }
-    }
-}
-
-/// Removes the socket of a server that has ended: many refuse to listen where there is one already.
-fn remove_stale(socket: &Path) {
-    use std::os::unix::fs::FileTypeExt;
-    if std::fs::symlink_metadata(socket).is_ok_and(|entry| entry.file_type().is_socket()) {
-        // If it stays, the server says so when it starts.
-        let _ = std::fs::remove_file(socket);
     }
 }

@@ -101,6 +101,9 @@ fn report_controls() -> Vec<Control> {
                 consts::ENOTSUP,
             )
         }),
+        control("logging/a-report-may-be-of-what-is-not-mapped", || {
+            Rule::refuses(Feature, reports, consts::ENOENT)
+        }),
         control("logging/page-sizes-are-powers-of-two", || {
             Rule::grants(Feature, |m| reports(m) && !page_size(m).is_power_of_two(), empty)
         }),

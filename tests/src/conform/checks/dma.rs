@@ -339,8 +339,12 @@ fn inexact(probe: &Probe<'_>) -> Checked {
         unmap(&mut client, address, size, 0)?.refused(&what)?;
     }
     for address in [BASE, BASE + SIZE] {
-        let what = format!("a map over the one at {address:#x} that must still be there");
-        map(&mut client, region(address), Some(&file))?.refused(&what)?;
+        let what = format!("a map into the one at {address:#x} that must still be there");
+        let inside = DmaMap {
+            size: PAGE,
+            ..region(address + PAGE)
+        };
+        map(&mut client, inside, Some(&file))?.refused(&what)?;
         unmap(&mut client, address, SIZE, 0)?.done("an unmap as it was mapped")?;
     }
     Ok(())

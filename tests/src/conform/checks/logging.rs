@@ -1,5 +1,7 @@
 //! DMA logging on the wire: what START, STOP and REPORT take and answer. What is reported is in `written`.
 
+use std::os::fd::AsFd;
+
 use zerocopy::IntoBytes;
 
 use crate::client::Client;
@@ -7,11 +9,15 @@ use crate::conform::ask::{Answer, Ask, parsed};
 use crate::conform::check::{Check, Checked, Source};
 use crate::conform::probe::Probe;
 use crate::conform::{expect, needs};
-use crate::wire::{Command, DeviceFeature, DmaLoggingControl, DmaLoggingRange, DmaLoggingReport, consts};
+use crate::vmm::{Backing, memory_file};
+use crate::wire::{
+    Command, DeviceFeature, DmaLoggingControl, DmaLoggingRange, DmaLoggingReport, DmaMap, consts,
+};
 
 const START_STOP: Source =
     Source::Spec("VFIO_DEVICE_FEATURE_DMA_LOGGING_START / VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP");
 const REPORT: Source = Source::Spec("VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT");
+const LOG_RANGES: Source = Source::Uapi("VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT");
 const ONCE: Source = Source::Uapi("VFIO_DEVICE_FEATURE_DMA_LOGGING_START");
 const KERNEL_START: Source = Source::Kernel("vfio_ioctl_device_feature_logging_start()");
 const KERNEL_REPORT: Source = Source::Kernel("vfio_ioctl_device_feature_logging_report()");
@@ -42,13 +48,7 @@ fn control_checks() -> Vec<Check> {
             "logging/no-ranges-are-all-addresses",
             START_STOP,
             "A START with num_ranges 0 logs all writes: any range can be reported.",
-            |probe| {
-                let mut client = logging(probe)?;
-                start(&mut client, PAGE, &[])?.done("START without ranges")?;
-                report(&mut client, 0, 16 * PAGE, PAGE)?.done("REPORT at 0")?;
-                report(&mut client, 1 << 40, 16 * PAGE, PAGE)?.done("REPORT at 1 TiB")?;
-                Ok(())
-            },
+            no_ranges,
         ),
         Check::new(
             "logging/a-start-while-it-runs-is-refused",
@@ -65,15 +65,7 @@ fn control_checks() -> Vec<Check> {
             "logging/it-stops-and-starts-again",
             START_STOP,
             "START and STOP follow each other as often as the client likes.",
-            |probe| {
-                let mut client = logging(probe)?;
-                for _ in 0..3 {
-                    start(&mut client, PAGE, &[RANGE])?.done("START")?;
-                    report(&mut client, 0, 64 * PAGE, PAGE)?.done("REPORT")?;
-                    stop(&mut client)?.done("STOP")?;
-                }
-                Ok(())
-            },
+            again_and_again,
         ),
         Check::new(
             "logging/ranges-are-all-there",
@@ -115,6 +107,12 @@ fn report_checks() -> Vec<Check> {
             REPORT,
             "Any part of what was started can be reported, at any page size.",
             sub_ranges,
+        ),
+        Check::new(
+            "logging/a-report-may-be-of-what-is-not-mapped",
+            LOG_RANGES,
+            "What was started may hold addresses without memory, and a report of them says that nothing was written.",
+            unmapped,
         ),
         Check::new(
             "logging/page-sizes-are-powers-of-two",
@@ -315,20 +313,71 @@ fn needs_start(probe: &Probe<'_>) -> Checked {
         .map(drop)
 }
 
+/// Maps this many pages at an address. Reports are of mapped memory, other than where that is what a check is about: some
+/// servers know nothing of other addresses.
+fn map(client: &mut Client, address: u64, pages: u64) -> Checked {
+    let file = memory_file(pages * PAGE, Backing::Sealed)?;
+    let map = DmaMap {
+        flags: consts::DMA_MAP_READ | consts::DMA_MAP_WRITE,
+        address,
+        size: pages * PAGE,
+        ..DmaMap::default()
+    };
+    Ok(client.dma_map(map, Some(file.as_fd()))?)
+}
+
+fn no_ranges(probe: &Probe<'_>) -> Checked {
+    let mut client = logging(probe)?;
+    for address in [0, 1 << 40] {
+        map(&mut client, address, 16)?;
+    }
+    start(&mut client, PAGE, &[])?.done("START without ranges")?;
+    for address in [0, 1 << 40] {
+        bitmap(&mut client, address, 16 * PAGE, PAGE)?;
+    }
+    Ok(())
+}
+
+fn again_and_again(probe: &Probe<'_>) -> Checked {
+    let mut client = logging(probe)?;
+    map(&mut client, 0, 64)?;
+    for _ in 0..3 {
+        start(&mut client, PAGE, &[RANGE])?.done("START")?;
+        report(&mut client, 0, 64 * PAGE, PAGE)?.done("REPORT")?;
+        stop(&mut client)?.done("STOP")?;
+    }
+    Ok(())
+}
+
+/// A client whose device logs [`RANGE`], with mappings of odd lengths in it: address and pages.
+fn odd_mappings(probe: &Probe<'_>) -> Checked<(Client, Vec<(u64, u64)>)> {
+    let mut client = logging(probe)?;
+    let mappings: Vec<(u64, u64)> = [1, 3, 63, 64, 65, 127, 129, 1000]
+        .into_iter()
+        .zip(0_u64..)
+        .map(|(pages, index)| (index << 24, pages))
+        .collect();
+    for (address, pages) in &mappings {
+        map(&mut client, *address, *pages)?;
+    }
+    start(&mut client, PAGE, &[RANGE])?.done("START")?;
+    Ok((client, mappings))
+}
+
 fn report_shape(probe: &Probe<'_>) -> Checked {
-    let mut client = started(probe)?;
-    for pages in [1, 63, 64, 65, 1000] {
-        bitmap(&mut client, 16 * PAGE, pages * PAGE, PAGE)?;
+    let (mut client, mappings) = odd_mappings(probe)?;
+    for (address, pages) in mappings {
+        bitmap(&mut client, address, pages * PAGE, PAGE)?;
     }
     Ok(())
 }
 
 fn bits_outside(probe: &Probe<'_>) -> Checked {
-    let mut client = started(probe)?;
-    for pages in [1, 3, 63, 65, 127, 129] {
-        let bitmap = bitmap(&mut client, 0, pages * PAGE, PAGE)?;
-        let outside =
-            (pages..bitmap.len() as u64 * 8).find(|bit| bitmap[(bit / 8) as usize] & (1 << (bit % 8)) != 0);
+    let (mut client, mappings) = odd_mappings(probe)?;
+    for (address, pages) in mappings {
+        let bitmap = bitmap(&mut client, address, pages * PAGE, PAGE)?;
+        let is_set = |bit: &u64| bitmap[(bit / 8) as usize] & (1 << (bit % 8)) != 0;
+        let outside = (pages..bitmap.len() as u64 * 8).find(is_set);
         expect::equal(&format!("the bit set behind the {pages} pages"), &outside, &None)?;
     }
     Ok(())
@@ -336,6 +385,7 @@ fn bits_outside(probe: &Probe<'_>) -> Checked {
 
 fn sub_ranges(probe: &Probe<'_>) -> Checked {
     let mut client = started(probe)?;
+    map(&mut client, 0, RANGE.1 / PAGE)?;
     for page_size in [PAGE, 2 * PAGE, 1 << 16, 1 << 20] {
         for (first, pages) in [(0, 1), (1, 3), (7, 65), (64, 257), (3, 300)] {
             bitmap(&mut client, first * page_size, pages * page_size, page_size)?;
@@ -344,8 +394,17 @@ fn sub_ranges(probe: &Probe<'_>) -> Checked {
     Ok(())
 }
 
+fn unmapped(probe: &Probe<'_>) -> Checked {
+    let mut client = started(probe)?;
+    let bitmap = bitmap(&mut client, 1 << 24, 64 * PAGE, PAGE)?;
+    expect::that(bitmap.iter().all(|byte| *byte == 0), || {
+        format!("in memory that is not there these were written: {bitmap:x?}")
+    })
+}
+
 fn little_room(probe: &Probe<'_>) -> Checked {
     let mut client = started(probe)?;
+    map(&mut client, 0, 1024)?;
     let range = DmaLoggingReport {
         iova: 0,
         length: 1024 * PAGE,

@@ -223,7 +223,12 @@ fn offer(client: &mut Client, stream: &[u8], chunk: u32) -> Result<(), Error> {
 
 fn is_taken(client: &mut Client, stream: &[u8], chunk: u32) -> Checked {
     match offer(client, stream, chunk) {
-        Ok(()) => Ok(client.set_mig_state(MigState::Running)?),
+        Ok(()) => match client.set_mig_state(MigState::Running) {
+            Ok(()) => Ok(()),
+            Err(error) => fail(format!(
+                "the device has taken its own stream, and does not run: {error}"
+            )),
+        },
         Err(error) => fail(format!(
             "the device's own stream of {} bytes, in pieces of {chunk}, is not taken: {error}",
             stream.len()
@@ -247,11 +252,12 @@ fn is_refused(client: &mut Client, stream: &[u8], what: &str) -> Checked {
 
 /// As [`saved`], of a device that can be reset: a refused stream leaves no other way.
 fn saved_resettable(probe: &Probe<'_>) -> Checked<(Client, Vec<u8>)> {
-    let (mut client, stream) = saved(probe)?;
-    if client.device_info()?.flags & consts::DEVICE_FLAGS_RESET != 0 {
-        return Ok((client, stream));
+    let mut client = probe.ready()?;
+    if client.device_info()?.flags & consts::DEVICE_FLAGS_RESET == 0 {
+        return skip("the device has no reset, which is the way out of a refused stream");
     }
-    skip("the device has no reset, which is the way out of a refused stream")
+    drop(client);
+    saved(probe)
 }
 
 fn pieces(probe: &Probe<'_>) -> Checked {
