@@ -3,6 +3,8 @@
 //! The server keeps to the specification's conventions for backend programs: `--socket-path`, standard error for its log,
 //! SIGTERM to end. What it wrote is kept, so that a failed test can show it.
 
+mod command;
+
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+pub use command::ServerCommand;
 
 /// How long a server may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(10);

@@ -24,8 +24,8 @@ pub(super) fn chart(scenario: &ScenarioReport) -> Markup {
     }
     let wide = figure(
         "Downtime",
-        "How long the guest stood still, from the source's STOP to the destination's RESUME. The mark is the limit that QEMU was \
-         given: it stops the guest when it expects to keep to it.",
+        "How long the guest stood still at the switch-over. The mark is the limit that QEMU was given: it stops the guest when \
+         it expects to keep to it.",
         &picture(&measured),
         &table(&measured),
     );

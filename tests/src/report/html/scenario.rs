@@ -14,6 +14,9 @@ const LOG_BYTES: usize = 128 << 10;
 /// Part of the migrations' time that the charts show before and after them.
 const MARGIN: f64 = 0.06;
 
+/// Seconds that they show before and after them, at least.
+const LEAST_MARGIN: f64 = 0.25;
+
 pub(super) fn section(index: usize, scenario: &ScenarioReport) -> Markup {
     let span = span(scenario);
     html! {
@@ -54,7 +57,7 @@ fn span(scenario: &ScenarioReport) -> Span {
     let (Some(began), Some(ended)) = (began.reduce(f64::min), ended.reduce(f64::max)) else {
         return Span::new(0.0, scenario.seconds);
     };
-    let margin = (ended - began) * MARGIN;
+    let margin = ((ended - began) * MARGIN).max(LEAST_MARGIN);
     Span::new(
         (began - margin).max(0.0),
         (ended + margin).min(scenario.seconds.max(ended)),

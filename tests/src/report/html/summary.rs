@@ -102,13 +102,22 @@ fn row(index: usize, scenario: &ScenarioReport) -> Markup {
                 td .reason colspan="6" { (plain(reason)) }
             } @else {
                 td .number { (seconds(scenario.seconds)) }
-                td .number { (scenario.migrations.len()) }
-                td .number { (scenario.downtime().map_or("–".to_owned(), seconds)) }
-                td .number { (bytes(scenario.wire_bytes())) }
-                td .number { (bytes(scenario.device_bytes())) }
-                td .number { (bytes(scenario.resent_bytes())) }
+                (migration_cells(scenario))
             }
         }
+    }
+}
+
+fn migration_cells(scenario: &ScenarioReport) -> Markup {
+    if scenario.migrations.is_empty() {
+        return html! { @for _ in 0..5 { td .number { "–" } } };
+    }
+    html! {
+        td .number { (scenario.migrations.len()) }
+        td .number { (scenario.downtime().map_or("–".to_owned(), seconds)) }
+        td .number { (bytes(scenario.wire_bytes())) }
+        td .number { (bytes(scenario.device_bytes())) }
+        td .number { (bytes(scenario.resent_bytes())) }
     }
 }
 

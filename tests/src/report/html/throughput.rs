@@ -17,8 +17,14 @@ const FRAME: Frame = Frame {
     bottom: 28.0,
 };
 
-/// Shorter stretches are put together: between two looks that follow each other closely the wire has hiccups, and no rate.
-const SHORTEST: f64 = 0.05;
+/// Shorter stretches of a migration are put together: QEMU keeps to a bandwidth in steps of a tenth of a second.
+const SHORTEST: f64 = 0.1;
+
+/// The same where that would leave no more than a few stretches.
+const SHORTEST_OF_SHORT: f64 = 0.02;
+
+/// Migrations shorter than this are short.
+const SHORT: f64 = 1.0;
 
 /// A stretch of time in which so much went over the wire.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,6 +53,10 @@ pub(super) fn chart(scenario: &ScenarioReport, span: Span) -> Markup {
 }
 
 fn stretches(migration: &Migration) -> Vec<Stretch> {
+    let shortest = match migration.ended - migration.began {
+        time if time < SHORT => SHORTEST_OF_SHORT,
+        _ => SHORTEST,
+    };
     let mut stretches = Vec::new();
     let mut samples = migration.samples.iter();
     let Some(mut from) = samples.next() else {
@@ -54,7 +64,7 @@ fn stretches(migration: &Migration) -> Vec<Stretch> {
     };
     for sample in samples {
         let took = sample.at - from.at;
-        if took >= SHORTEST {
+        if took >= shortest {
             stretches.push(Stretch {
                 began: from.at,
                 ended: sample.at,
