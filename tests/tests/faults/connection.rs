@@ -185,6 +185,9 @@ fn framing() -> Vec<Control> {
         control("framing/short-payloads-are-refused", || {
             Rule::pretends(Command::DmaMap, |m| m.payload.len() < 32, nothing)
         }),
+        control("framing/long-payloads-are-survived", || {
+            Rule::swallows(Command::DmaUnmap, |m| m.payload.len() == 4096)
+        }),
         control("framing/noise-is-survived", || {
             Rule::swallows(Command::MigDataWrite, asked)
         }),

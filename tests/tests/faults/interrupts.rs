@@ -87,6 +87,10 @@ fn good_requests() -> Vec<Control> {
         control("set-irqs/a-count-of-0-disables-the-index", || {
             Rule::pretends(Set, |m| count(m) == 0, nothing)
         }),
+        control("set-irqs/every-combination-is-answered", || {
+            let eventfd_on_mask = |m: &Message| connects(m) && flags(m) & consts::IRQ_SET_ACTION_MASK != 0;
+            Rule::swallows(Set, eventfd_on_mask)
+        }),
         control("set-irqs/maskable-vectors-are-masked-and-unmasked", || {
             Rule::refuses(
                 Set,

@@ -65,6 +65,12 @@ pub(super) fn checks() -> Vec<Check> {
             mask,
         ),
         Check::new(
+            "set-irqs/every-combination-is-answered",
+            REQUEST,
+            "Not every interrupt takes every combination of data and action; each is answered, and the server goes on.",
+            combinations,
+        ),
+        Check::new(
             "set-irqs/unknown-indexes-are-refused",
             VALIDATION,
             "An index that the device does not have is not set up.",
@@ -103,7 +109,7 @@ pub(super) fn checks() -> Vec<Check> {
     ]
 }
 
-/// A client, an index of its device that signals eventfds, and the eventfds of its first vectors, connected.
+/// A client, an interrupt index of its device that signals eventfds, and the eventfds of its first vectors, connected.
 struct Connected {
     client: Client,
     info: IrqInfo,
@@ -111,12 +117,34 @@ struct Connected {
 }
 
 impl Connected {
-    fn new(probe: &Probe<'_>) -> Checked<Self> {
+    /// The first index that has vectors and signals eventfds: MSI-X, MSI, INTx.
+    fn first(probe: &Probe<'_>) -> Checked<Self> {
+        let kinds = usable(&mut probe.ready()?)?;
+        match kinds.first() {
+            Some(kind) => Self::new(probe, *kind),
+            None => skip("no interrupt of the device can signal an eventfd"),
+        }
+    }
+
+    /// Does something with each index that has vectors and signals eventfds, on a connection of its own.
+    fn each(probe: &Probe<'_>, mut action: impl FnMut(Self) -> Checked) -> Checked {
+        let kinds = usable(&mut probe.ready()?)?;
+        if kinds.is_empty() {
+            return skip("no interrupt of the device can signal an eventfd");
+        }
+        kinds
+            .into_iter()
+            .try_for_each(|kind| action(Self::new(probe, kind)?))
+    }
+
+    fn new(probe: &Probe<'_>, kind: IrqKind) -> Checked<Self> {
         let mut client = probe.ready()?;
-        let (kind, info) = usable(&mut client)?;
-        if kind == IrqKind::Msix {
-            // As a driver does: some devices have no vectors before.
-            ConfigSpace(&mut client).enable_messages(Capability::Msix)?;
+        let info = client.irq_info(kind.index())?;
+        // As a driver does: some devices have no vectors before.
+        match kind {
+            IrqKind::Intx => {}
+            IrqKind::Msi => ConfigSpace(&mut client).enable_messages(Capability::Msi)?,
+            IrqKind::Msix => ConfigSpace(&mut client).enable_messages(Capability::Msix)?,
         }
         let eventfds = Interrupts::new(kind, info.count.min(MOST))?;
         let mut connected = Self {
@@ -134,7 +162,7 @@ impl Connected {
             &[],
             &fds,
         )?
-        .done("connecting eventfds")?;
+        .done(&format!("connecting eventfds to index {}", info.index))?;
         Ok(connected)
     }
 
@@ -167,19 +195,20 @@ impl Connected {
     }
 }
 
-/// The first index that has vectors and signals eventfds: MSI-X, MSI, INTx.
-fn usable(client: &mut Client) -> Checked<(IrqKind, IrqInfo)> {
+/// The kinds of interrupt that have vectors and signal eventfds.
+fn usable(client: &mut Client) -> Checked<Vec<IrqKind>> {
     let indexes = client.device_info()?.num_irqs;
+    let mut kinds = Vec::new();
     for kind in [IrqKind::Msix, IrqKind::Msi, IrqKind::Intx] {
         if kind.index() >= indexes {
             continue;
         }
         let info = client.irq_info(kind.index())?;
         if info.count > 0 && info.flags & consts::IRQ_INFO_EVENTFD != 0 {
-            return Ok((kind, info));
+            kinds.push(kind);
         }
     }
-    skip("no interrupt of the device can signal an eventfd")
+    Ok(kinds)
 }
 
 fn set(
@@ -201,48 +230,51 @@ fn set(
 }
 
 fn trigger_none(probe: &Probe<'_>) -> Checked {
-    let mut irqs = Connected::new(probe)?;
-    for vector in 0..irqs.vectors() {
-        irqs.set(NONE | TRIGGER, (vector, 1), &[])?.done("a trigger")?;
-        irqs.signalled(&[vector])?;
-    }
-    let all: Vec<u32> = (0..irqs.vectors()).collect();
-    irqs.set(NONE | TRIGGER, (0, irqs.vectors()), &[])?
-        .done("a trigger of all")?;
-    irqs.signalled(&all)
+    Connected::each(probe, |mut irqs| {
+        for vector in 0..irqs.vectors() {
+            irqs.set(NONE | TRIGGER, (vector, 1), &[])?.done("a trigger")?;
+            irqs.signalled(&[vector])?;
+        }
+        let all: Vec<u32> = (0..irqs.vectors()).collect();
+        irqs.set(NONE | TRIGGER, (0, irqs.vectors()), &[])?
+            .done("a trigger of all")?;
+        irqs.signalled(&all)
+    })
 }
 
 fn trigger_bool(probe: &Probe<'_>) -> Checked {
-    let mut irqs = Connected::new(probe)?;
-    let count = irqs.vectors();
-    for chosen in 0..count {
-        let booleans: Vec<u8> = (0..count).map(|vector| u8::from(vector == chosen)).collect();
-        irqs.set(BOOL | TRIGGER, (0, count), &booleans)?
-            .done("a trigger by booleans")?;
-        irqs.signalled(&[chosen])?;
-    }
-    irqs.set(BOOL | TRIGGER, (0, count), &vec![0; count as usize])?
-        .done("a trigger of none")?;
-    irqs.signalled(&[])
+    Connected::each(probe, |mut irqs| {
+        let count = irqs.vectors();
+        for chosen in 0..count {
+            let booleans: Vec<u8> = (0..count).map(|vector| u8::from(vector == chosen)).collect();
+            irqs.set(BOOL | TRIGGER, (0, count), &booleans)?
+                .done("a trigger by booleans")?;
+            irqs.signalled(&[chosen])?;
+        }
+        irqs.set(BOOL | TRIGGER, (0, count), &vec![0; count as usize])?
+            .done("a trigger of none")?;
+        irqs.signalled(&[])
+    })
 }
 
 fn replace(probe: &Probe<'_>) -> Checked {
-    let mut irqs = Connected::new(probe)?;
-    let other = Interrupts::new(irqs.eventfds.kind(), 1)?;
-    set(
-        &mut irqs.client,
-        EVENTFD | TRIGGER,
-        irqs.info.index,
-        (0, 1),
-        &[],
-        &other.fds(),
-    )?
-    .done("another eventfd")?;
-    irqs.set(NONE | TRIGGER, (0, 1), &[])?.done("a trigger")?;
-    expect::that(other.wait(0, Duration::from_secs(2)) > 0, || {
-        "the new eventfd is not signalled".to_owned()
-    })?;
-    irqs.signalled(&[])
+    Connected::each(probe, |mut irqs| {
+        let other = Interrupts::new(irqs.eventfds.kind(), 1)?;
+        set(
+            &mut irqs.client,
+            EVENTFD | TRIGGER,
+            irqs.info.index,
+            (0, 1),
+            &[],
+            &other.fds(),
+        )?
+        .done("another eventfd")?;
+        irqs.set(NONE | TRIGGER, (0, 1), &[])?.done("a trigger")?;
+        expect::that(other.wait(0, Duration::from_secs(2)) > 0, || {
+            "the new eventfd is not signalled".to_owned()
+        })?;
+        irqs.signalled(&[])
+    })
 }
 
 /// After this nothing is signalled; a trigger may be refused or do nothing.
@@ -254,22 +286,24 @@ fn nothing_is_signalled(irqs: &mut Connected) -> Checked {
 }
 
 fn deassign(probe: &Probe<'_>) -> Checked {
-    let mut irqs = Connected::new(probe)?;
-    let all = irqs.vectors();
-    irqs.set(EVENTFD | TRIGGER, (0, all), &[])?
-        .done("DATA_EVENTFD without file descriptors")?;
-    nothing_is_signalled(&mut irqs)
+    Connected::each(probe, |mut irqs| {
+        let all = irqs.vectors();
+        irqs.set(EVENTFD | TRIGGER, (0, all), &[])?
+            .done("DATA_EVENTFD without file descriptors")?;
+        nothing_is_signalled(&mut irqs)
+    })
 }
 
 fn disable(probe: &Probe<'_>) -> Checked {
-    let mut irqs = Connected::new(probe)?;
-    irqs.set(NONE | TRIGGER, (0, 0), &[])?
-        .done("DATA_NONE with start and count 0")?;
-    nothing_is_signalled(&mut irqs)
+    Connected::each(probe, |mut irqs| {
+        irqs.set(NONE | TRIGGER, (0, 0), &[])?
+            .done("DATA_NONE with start and count 0")?;
+        nothing_is_signalled(&mut irqs)
+    })
 }
 
 fn mask(probe: &Probe<'_>) -> Checked {
-    let mut irqs = Connected::new(probe)?;
+    let mut irqs = Connected::first(probe)?;
     if irqs.info.flags & consts::IRQ_INFO_MASKABLE == 0 {
         return skip(format!("interrupt index {} is not maskable", irqs.info.index));
     }
@@ -282,6 +316,32 @@ fn mask(probe: &Probe<'_>) -> Checked {
     irqs.set(NONE | TRIGGER, (0, 1), &[])?
         .done("a trigger after UNMASK")?;
     irqs.signalled(&[0])
+}
+
+fn combinations(probe: &Probe<'_>) -> Checked {
+    let indexes = probe.ready()?.device_info()?.num_irqs;
+    for index in 0..indexes {
+        let mut client = probe.ready()?;
+        for data in [NONE, BOOL, EVENTFD] {
+            for action in [MASK, UNMASK, TRIGGER] {
+                let eventfd = Interrupts::new(IrqKind::Intx, 1)?;
+                let (booleans, fds) = match data {
+                    BOOL => (vec![1], Vec::new()),
+                    EVENTFD => (Vec::new(), eventfd.fds()),
+                    _ => (Vec::new(), Vec::new()),
+                };
+                let answer = set(&mut client, data | action, index, (0, 1), &booleans, &fds)?;
+                expect::that(!matches!(answer, Answer::Closed), || {
+                    format!(
+                        "flags {:#x} of index {index}: the server closed the connection",
+                        data | action
+                    )
+                })?;
+            }
+        }
+        client.device_info()?;
+    }
+    Ok(())
 }
 
 fn unknown_index(probe: &Probe<'_>) -> Checked {
@@ -320,7 +380,7 @@ fn out_of_range(probe: &Probe<'_>) -> Checked {
 }
 
 fn data_flags(probe: &Probe<'_>) -> Checked {
-    let mut irqs = Connected::new(probe)?;
+    let mut irqs = Connected::first(probe)?;
     for flags in [
         0,
         NONE | BOOL,
@@ -335,7 +395,7 @@ fn data_flags(probe: &Probe<'_>) -> Checked {
 }
 
 fn action_flags(probe: &Probe<'_>) -> Checked {
-    let mut irqs = Connected::new(probe)?;
+    let mut irqs = Connected::first(probe)?;
     for flags in [
         0,
         MASK | UNMASK,
@@ -350,7 +410,7 @@ fn action_flags(probe: &Probe<'_>) -> Checked {
 }
 
 fn unknown_flags(probe: &Probe<'_>) -> Checked {
-    let mut irqs = Connected::new(probe)?;
+    let mut irqs = Connected::first(probe)?;
     for flag in [1 << 6, 1 << 16, 1 << 31] {
         irqs.set(flag | NONE | TRIGGER, (0, 1), &[])?
             .refused(&format!("flag {flag:#x}"))?;
@@ -359,7 +419,7 @@ fn unknown_flags(probe: &Probe<'_>) -> Checked {
 }
 
 fn missing_booleans(probe: &Probe<'_>) -> Checked {
-    let mut irqs = Connected::new(probe)?;
+    let mut irqs = Connected::first(probe)?;
     let all = irqs.vectors();
     for present in 0..all {
         irqs.set(BOOL | TRIGGER, (0, all), &vec![1; present as usize])?
