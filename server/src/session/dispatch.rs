@@ -7,6 +7,8 @@ use crate::device::{Bar, IoError};
 use crate::vfu::{Answer, Handler, Message, Reply};
 use crate::wire::{self, command, region};
 
+/// Bytes of conventional config space.
+const PCI_CONFIG_SIZE: u64 = 256;
 /// Offset and bits of the PCI command register.
 const PCI_COMMAND: u64 = 4;
 const PCI_COMMAND_MASTER: u8 = 1 << 2;
@@ -70,7 +72,8 @@ impl Session {
         Errno::INVAL
     }
 
-    /// Config space is libvfio-user's, but whether the device may master the bus is for its DMA to know.
+    /// Config space is libvfio-user's, but whether the device may master the bus is for its DMA to know. Follows every write that
+    /// the library lets reach the command register's low byte, and no other.
     fn follow_command_register(&self, payload: &[u8]) {
         let Ok((access, data)) = wire::split::<region::RegionAccess>(payload) else {
             return;
@@ -78,10 +81,12 @@ impl Session {
         if access.region != region::CONFIG_REGION || access.count as usize != data.len() {
             return;
         }
-        let Some(at) = PCI_COMMAND.checked_sub(access.offset) else {
+        // The library takes a write apart by registers and ends at the first that it refuses: one that begins before the command
+        // register ends at the IDs.
+        if access.offset != PCI_COMMAND || data.len() as u64 > PCI_CONFIG_SIZE - PCI_COMMAND {
             return;
-        };
-        if let Some(low_byte) = data.get(at as usize) {
+        }
+        if let Some(low_byte) = data.first() {
             self.space
                 .set_bus_master((low_byte & PCI_COMMAND_MASTER != 0).into());
         }
