@@ -19,7 +19,7 @@ impl Handler for std::sync::Arc<Session> {
     }
 
     fn message(&self, message: &mut Message<'_>) -> Result<Answer, Errno> {
-        self.unconfirmed.confirm();
+        self.unconfirmed.confirm(|| self.connection.is_read());
         let payload = message.payload;
         let answer = match message.command {
             command::DMA_MAP => self.dma_map(payload, message.take_fds()),
@@ -38,7 +38,7 @@ impl Handler for std::sync::Arc<Session> {
             _ => return Ok(Answer::Pass),
         };
         if message.reply == Reply::Withheld {
-            self.put_back_report();
+            self.put_back_reports();
         }
         answer.map(Answer::Reply)
     }

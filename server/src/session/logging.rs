@@ -77,12 +77,14 @@ impl Session {
         self.log
             .report(&mut report)
             .map_err(|error| self.log_failed(&error))?;
-        self.unconfirmed.keep(range, page_size, bitmap);
+        if let Some(oldest) = self.unconfirmed.keep(range, page_size, bitmap) {
+            oldest.put_back(&self.log.ioas().software_tracker());
+        }
         Ok(())
     }
 
-    /// The last report was not delivered, or may not have been: its pages stay due.
-    pub(super) fn put_back_report(&self) {
+    /// The last reports were not delivered, or may not have been: their pages stay due.
+    pub(super) fn put_back_reports(&self) {
         self.unconfirmed.put_back(&self.log.ioas().software_tracker());
     }
 

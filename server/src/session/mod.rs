@@ -51,6 +51,7 @@ pub(crate) struct Session {
     space: DmaSpace,
     interrupts: Interrupts,
     log: Attachment,
+    connection: Connection,
     unconfirmed: Unconfirmed,
     migration: Mutex<Migration>,
     #[cfg(feature = "fault-injection")]
@@ -109,8 +110,8 @@ fn run(socket: OwnedFd, served: &Served, binding: Binding) -> anyhow::Result<()>
     let interrupts = Interrupts::new(spec.irqs);
     let log = binding.ioas().attach(DeviceKind::Emulated, &served.name)?;
     let built = served.model.build(space.dma(), interrupts.irq())?;
-    let connection = Connection::of(&socket)?;
-    space.on_memory_failure(Box::new(move || connection.close()));
+    let (connection, failing) = (Connection::of(&socket)?, Connection::of(&socket)?);
+    space.on_memory_failure(Box::new(move || failing.close()));
     #[cfg(feature = "fault-injection")]
     let corruption = faults::inject(&served.faults, &space, &binding);
     let session = Arc::new(Session {
@@ -119,6 +120,7 @@ fn run(socket: OwnedFd, served: &Served, binding: Binding) -> anyhow::Result<()>
         space,
         interrupts,
         log,
+        connection,
         unconfirmed: Unconfirmed::default(),
         migration: Mutex::new(Migration::new()),
         #[cfg(feature = "fault-injection")]
@@ -146,6 +148,6 @@ impl Session {
         if let Err(error) = self.space.unmap_all(Self::quiesce_deadline()) {
             tracing::error!(device = self.name, %error, "guest memory is still in use after the client has gone");
         }
-        self.put_back_report();
+        self.put_back_reports();
     }
 }

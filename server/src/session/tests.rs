@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use pagetrail_tracker::{Iova, IovaRange, SoftwareTracker};
 
@@ -173,4 +174,47 @@ fn pages_in_a_report_that_was_received_are_not_reported_again() {
     one.leave();
     assert_eq!(other.report(), 0);
     other.leave();
+}
+
+/// Waits until there are `bytes` of answers that the client has not read.
+fn await_unread(client: &Client, bytes: u64) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while rustix::io::ioctl_fionread(&client.socket).unwrap() < bytes {
+        assert!(Instant::now() < deadline, "the server does not answer");
+        std::thread::yield_now();
+    }
+}
+
+/// Bytes of the reply to [`report_request`].
+const REPORT_REPLY: u64 = 16 + 8 + 24 + 8;
+
+#[test]
+fn pages_in_a_report_that_was_not_read_are_not_lost_whatever_its_client_sends_afterwards() {
+    for further in [1, 5, 40] {
+        let (mut one, mut other, tracker) = two_clients();
+        mark(&tracker, 5);
+        one.send(DEVICE_FEATURE, &report_request());
+        await_unread(&one, REPORT_REPLY);
+        mark(&tracker, 6);
+        for _ in 0..further {
+            one.send(DEVICE_FEATURE, &report_request());
+        }
+        await_unread(&one, (1 + further) * REPORT_REPLY);
+        one.leave();
+        assert_eq!(other.report(), 1 << 5 | 1 << 6, "{further} further messages");
+        other.leave();
+    }
+}
+
+#[test]
+fn a_client_that_leaves_right_after_its_messages_loses_nothing_for_the_others() {
+    for _ in 0..50 {
+        let (mut one, mut other, tracker) = two_clients();
+        mark(&tracker, 5);
+        one.send(DEVICE_FEATURE, &report_request());
+        one.send(DEVICE_FEATURE, &report_request());
+        one.leave();
+        assert_eq!(other.report(), 1 << 5);
+        other.leave();
+    }
 }

@@ -59,6 +59,15 @@ impl Connection {
         poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().is_empty()
     }
 
+    /// Whether the client has taken everything that was sent to it. `false` also when that cannot be told, as after its end.
+    pub(crate) fn is_read(&self) -> bool {
+        let mut unread: c_int = 0;
+        // SAFETY: the descriptor is open, and the request (SIOCOUTQ of a socket) writes one `int`.
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+        // What a client that leaves has not read goes with it, and looks as if it were read: so this is looked at last.
+        result == 0 && unread == 0 && !self.is_closed()
+    }
+
     /// Takes no further messages: the thread in [`Context::run`] answers those that have come, and returns.
     pub(crate) fn drain(&self) {
         // An error means that it has ended already.
