@@ -40,8 +40,10 @@ mod barrier;
 mod bitmap;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod found;
 mod granules;
 mod ioas;
+mod iommu;
 mod iova;
 mod range_set;
 mod rust_vmm;
@@ -54,6 +56,9 @@ pub use barrier::{Barrier, BarrierError};
 pub use bitmap::{BitmapError, ReportBitmap};
 pub use ioas::{
     Attachment, DeviceKind, Ioas, LogError, MAX_RANGES, Observer, Selection, SelectionError, WithoutTracker,
+};
+pub use iommu::{
+    Access, AttachedDevice, DirtyControl, IommuError, IommuTracker, KernelIoas, Leaves, Quiesced,
 };
 pub use iova::{IOVA_END, Iova, IovaRange, PageSize, RangeError};
 pub use range_set::{OverlapError, RangeSet};

@@ -1,0 +1,164 @@
+//! [`KernelIoas`].
+
+use std::fs::File;
+use std::sync::Arc;
+
+use iommufd_ioctls::{AttachHwpt, IommuFd};
+
+use super::attached::AttachedDevice;
+use super::error::IommuError;
+use super::host::Host;
+use super::kernel::{Access, DirtyControl, Iommufd, Leaves, Memory, ObjectId, Tracking};
+use super::mappings::Mappings;
+use super::page_tables::PageTables;
+use super::state::{Core, State};
+use super::tracker::IommuTracker;
+use crate::granules::Granules;
+use crate::sync::Mutex;
+use crate::{IOVA_END, IovaRange};
+
+/// An address space of the kernel's: its mappings, page tables and dirty tracker.
+///
+/// It lives as long as it has devices, and its memory stays mapped as long.
+#[derive(Debug)]
+pub struct KernelIoas {
+    core: Arc<Core>,
+    tracker: Arc<IommuTracker>,
+}
+
+impl KernelIoas {
+    /// An address space of `iommufd` with nothing in it.
+    ///
+    /// # Errors
+    /// [`IommuError::Create`].
+    pub fn new(iommufd: Arc<IommuFd>, leaves: Leaves) -> Result<Self, IommuError> {
+        let page = rustix::param::page_size() as u64;
+        Self::on(Box::new(Host(iommufd)), leaves, page)
+    }
+
+    pub(super) fn on(kernel: Box<dyn Iommufd>, leaves: Leaves, page: u64) -> Result<Self, IommuError> {
+        let kept = Granules::of_whole_space().map_err(IommuError::Create)?;
+        let ioas = kernel.alloc_ioas(leaves).map_err(IommuError::Create)?;
+        let state = State {
+            mappings: Mappings::default(),
+            page_tables: PageTables::default(),
+            log: None,
+            kept,
+        };
+        let core = Arc::new(Core {
+            kernel,
+            ioas,
+            leaves,
+            page,
+            state: Mutex::new(state),
+        });
+        let tracker = Arc::new(IommuTracker::new(core.clone()));
+        Ok(Self { core, tracker })
+    }
+
+    /// The tracker of every page table with dirty bits. It serves those devices that [say so](AttachedDevice::tracker).
+    pub fn tracker(&self) -> &Arc<IommuTracker> {
+        &self.tracker
+    }
+
+    /// Lets devices reach memory, the part of `file` from `offset` on, at `range`.
+    ///
+    /// The memory is locked until it is unmapped. Range and offset are multiples of the page size. `file` can be closed
+    /// afterwards.
+    ///
+    /// # Errors
+    /// [`IommuError`]; nothing is mapped then.
+    pub fn map(&self, range: IovaRange, file: &File, offset: u64, access: Access) -> Result<(), IommuError> {
+        if range.last().get() >= IOVA_END {
+            return Err(IommuError::OutOfReach(range));
+        }
+        if self.core.state.lock().mappings.overlap(&range) {
+            return Err(IommuError::Mapped(range));
+        }
+        // Two that race for a range are told apart by the kernel, which maps nothing twice.
+        let hold = self
+            .core
+            .kernel
+            .map(self.core.ioas, range, Memory { file, offset }, access)
+            .map_err(|source| IommuError::Map { range, source })?;
+        self.core.state.lock().mappings.insert(range, access, hold);
+        Ok(())
+    }
+
+    /// Undoes the [`map`](Self::map) of exactly `range`. What devices wrote there stays due.
+    ///
+    /// As long as any of them can write, all of a writable mapping becomes due.
+    ///
+    /// # Errors
+    /// [`IommuError`]; the memory is still mapped then, and due.
+    pub fn unmap(&self, range: IovaRange) -> Result<(), IommuError> {
+        let mut state = self.core.state.lock();
+        let access = state
+            .mappings
+            .access(&range)
+            .ok_or(IommuError::NotMapped(range))?;
+        self.core
+            .unmap(&mut state, &range, access)
+            .map_err(|source| IommuError::Unmap { range, source })
+    }
+
+    /// Attaches a device that is bound to the iommufd with the id `iommufd_id`, to a page table it can share with others
+    /// or to one of its own.
+    ///
+    /// It counts as one that writes until it is [quiesced](AttachedDevice::quiesce).
+    ///
+    /// # Errors
+    /// [`IommuError`]; the device is not attached then.
+    pub fn attach(&self, device: Arc<dyn AttachHwpt>, iommufd_id: u32) -> Result<AttachedDevice, IommuError> {
+        let id = ObjectId(iommufd_id);
+        let core = &self.core;
+        let mut state = core.state.lock();
+        let control = core.kernel.dirty_control(id).map_err(IommuError::HardwareInfo)?;
+        let shared = state
+            .page_tables
+            .all()
+            .iter()
+            .filter(|page_table| page_table.control == control)
+            .find(|page_table| device.attach_hwpt(page_table.id.0).is_ok())
+            .map(|page_table| page_table.id);
+        let page_table = match shared {
+            Some(page_table) => Ok(page_table),
+            None => self.attach_alone(&mut state, &*device, id, control),
+        }?;
+        let key = state.page_tables.add_device(page_table);
+        let tracker = control.map(|control| (self.tracker.clone(), control));
+        drop(state);
+        Ok(AttachedDevice::new(core.clone(), device, key, tracker))
+    }
+
+    /// Attaches a device to a page table made for it.
+    fn attach_alone(
+        &self,
+        state: &mut State,
+        device: &dyn AttachHwpt,
+        id: ObjectId,
+        control: Option<DirtyControl>,
+    ) -> Result<ObjectId, IommuError> {
+        let (kernel, ioas) = (&self.core.kernel, self.core.ioas);
+        let page_table = kernel
+            .alloc_page_table(id, ioas, control)
+            .map_err(IommuError::Attach)?;
+        // It tracks, if the others do, before the device can write.
+        let tracking = match (control, &state.log) {
+            (Some(_), Some(_)) => kernel
+                .set_tracking(page_table, Tracking::On)
+                .map_err(IommuError::Track),
+            _ => Ok(()),
+        };
+        tracking
+            .and_then(|()| device.attach_hwpt(page_table.0).map_err(IommuError::Attach))
+            .inspect_err(|_| drop(kernel.destroy(page_table)))?;
+        state.page_tables.add(page_table, control);
+        Ok(page_table)
+    }
+
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+}

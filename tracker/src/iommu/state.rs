@@ -1,0 +1,181 @@
+//! [`Core`]: what an address space, its devices and its tracker share.
+//!
+//! One lock is held over every step that must not come between another one's: reading bits, unmapping, switching
+//! tracking, attaching and detaching. Mapping, which pins memory and takes long, goes without: until a new mapping is in the
+//! list its bits are not read, and stay where they are.
+
+use std::io;
+
+use super::kernel::{Access, After, Iommufd, Leaves, ObjectId, Tracking};
+use super::mappings::Mappings;
+use super::page_tables::{PageTable, PageTables};
+use crate::granules::{GRANULE, Granules};
+use crate::sync::Mutex;
+use crate::{IovaRange, RangeSet, ReportBitmap};
+
+/// The most that is read at once where it can be divided: a bitmap of 2 MiB.
+const MOST_AT_ONCE: u64 = 1 << 36;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) kernel: Box<dyn Iommufd>,
+    pub(super) ioas: ObjectId,
+    pub(super) leaves: Leaves,
+    /// The size of a page of memory.
+    pub(super) page: u64,
+    pub(super) state: Mutex<State>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) mappings: Mappings,
+    pub(super) page_tables: PageTables,
+    /// While the tracker runs.
+    pub(super) log: Option<Log>,
+    /// What is due and no page table knows any more: bits of mappings that are gone, and of large pages that were read in
+    /// part. Of no meaning where nothing is started.
+    pub(super) kept: Granules,
+}
+
+/// The tracker's, while it runs.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) started: RangeSet,
+    /// Why pages may be missing from it.
+    pub(super) lost: Option<String>,
+}
+
+/// Whether the dirty bits of a mapping are known to be all that there will be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LastBits {
+    Known,
+    Unknown,
+}
+
+impl Core {
+    /// Removes one mapping. What is due in it stays due.
+    pub(super) fn unmap(&self, state: &mut State, range: &IovaRange, access: Access) -> io::Result<()> {
+        let last_bits = match access {
+            Access::Read => LastBits::Known,
+            Access::Write => self.keep_last_bits(state, range),
+        };
+        let result = self.kernel.unmap(self.ioas, *range);
+        if last_bits == LastBits::Unknown {
+            state.kept.mark(*range);
+        }
+        result?;
+        state.mappings.remove(range);
+        Ok(())
+    }
+
+    /// Keeps the dirty bits of a mapping that goes, if nobody can set any more of them.
+    fn keep_last_bits(&self, state: &State, range: &IovaRange) -> LastBits {
+        if state.log.is_none() || !state.page_tables.can_track() {
+            return LastBits::Known;
+        }
+        if state.page_tables.are_being_written() {
+            return LastBits::Unknown;
+        }
+        match self.keep(state, &state.page_tables, range, After::Keep) {
+            Ok(()) => LastBits::Known,
+            Err(error) => {
+                tracing::warn!(%error, %range, "all that goes out of use counts as dirty");
+                LastBits::Unknown
+            }
+        }
+    }
+
+    /// Destroys a page table that no device uses. What is due in it stays due.
+    pub(super) fn destroy_page_table(&self, state: &State, page_table: PageTable) {
+        let id = page_table.id;
+        let has_bits = state.log.is_some() && page_table.control.is_some();
+        let gone = PageTables::of(page_table);
+        if has_bits && let Err(error) = self.keep(state, &gone, &IovaRange::ALL, After::Keep) {
+            tracing::warn!(%error, "all that is mapped counts as dirty");
+            for range in self.to_read(state, &IovaRange::ALL) {
+                state.kept.mark(range);
+            }
+        }
+        if let Err(error) = self.kernel.destroy(id) {
+            tracing::warn!(%error, "a page table that nobody uses is not destroyed");
+        }
+    }
+
+    /// Marks in `report` what is due in its range, and forgets that.
+    pub(super) fn take(&self, state: &State, report: &mut ReportBitmap<'_>) -> io::Result<()> {
+        let range = report.range();
+        for piece in self.to_read(state, &range) {
+            let found = state.page_tables.read(&*self.kernel, &piece, After::Clear)?;
+            if range.contains(&piece) {
+                found.give(&piece, GRANULE, report);
+            } else {
+                found.give(&piece, GRANULE, &mut &state.kept);
+            }
+        }
+        state.kept.take(&range, report);
+        Ok(())
+    }
+
+    /// Marks in `report` what is due in its range.
+    pub(super) fn peek(&self, state: &State, report: &mut ReportBitmap<'_>) -> io::Result<()> {
+        let range = report.range();
+        for piece in self.to_read(state, &range) {
+            let found = state.page_tables.read(&*self.kernel, &piece, After::Keep)?;
+            found.give(&piece, GRANULE, report);
+        }
+        state.kept.peek(&range, report);
+        Ok(())
+    }
+
+    /// Forgets what is due in `range`, and nothing beyond.
+    pub(super) fn discard(&self, state: &State, range: &IovaRange) -> io::Result<()> {
+        self.keep(state, &state.page_tables, range, After::Clear)?;
+        state.kept.discard(range);
+        Ok(())
+    }
+
+    /// Switches tracking in every page table.
+    pub(super) fn set_tracking(&self, state: &State, tracking: Tracking) -> io::Result<()> {
+        state.page_tables.set_tracking(&*self.kernel, tracking)
+    }
+
+    /// Copies or moves the dirty bits that `page_tables` have in `range` to what is kept.
+    fn keep(
+        &self,
+        state: &State,
+        page_tables: &PageTables,
+        range: &IovaRange,
+        after: After,
+    ) -> io::Result<()> {
+        for piece in self.to_read(state, range) {
+            let found = page_tables.read(&*self.kernel, &piece, after)?;
+            found.give(&piece, GRANULE, &mut &state.kept);
+        }
+        Ok(())
+    }
+
+    /// What has to be read for the dirty bits of `range`.
+    fn to_read(&self, state: &State, range: &IovaRange) -> Vec<IovaRange> {
+        let ranges = state.mappings.to_read(range, self.leaves, self.page);
+        match self.leaves {
+            Leaves::Large => ranges,
+            Leaves::Small => ranges.iter().flat_map(divided).collect(),
+        }
+    }
+}
+
+/// The parts of `range`, none of them longer than [`MOST_AT_ONCE`].
+fn divided(range: &IovaRange) -> impl Iterator<Item = IovaRange> {
+    let last = range.last().get();
+    let starts = (range.start().get()..=last).step_by(MOST_AT_ONCE as usize);
+    starts.map(move |start| IovaRange::of(start, last.min(start + (MOST_AT_ONCE - 1))))
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Err(error) = self.kernel.destroy(self.ioas) {
+            tracing::warn!(%error, "an I/O address space is not destroyed");
+        }
+    }
+}
