@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use std::time::Duration;
 use common::{Host, dma, generator, pagetrail};
 use vfio_user_check::client::{Client, Error};
 use vfio_user_check::driver::{DriverError, regs};
-use vfio_user_check::vmm::{Backing, GuestMemory, Vm};
-use vfio_user_check::wire::{MigState, consts};
+use vfio_user_check::vmm::{Backing, GuestMemory, Vm, memory_file};
+use vfio_user_check::wire::{DmaMap, MigState, consts};
 
 #[test]
 fn a_second_client_is_told_that_the_device_is_busy_and_the_first_goes_on() {
@@ -109,8 +110,8 @@ fn client_leaves_rudely(mut client: Client) {
     client.connection().shut_down();
 }
 
-#[test]
-fn a_vm_s_memory_is_not_reached_by_another_vm_in_the_same_process() {
+/// A process with two VMs of one device each.
+fn two_vms() -> Host {
     let folder = tempfile::tempdir().expect("a folder");
     let sockets: Vec<PathBuf> = ["a", "b"].iter().map(|name| folder.path().join(name)).collect();
     let config = folder.path().join("host.toml");
@@ -125,7 +126,40 @@ fn a_vm_s_memory_is_not_reached_by_another_vm_in_the_same_process() {
     std::fs::write(&config, text).expect("the configuration can be written");
     let mut command = Command::new(pagetrail());
     command.arg("serve").arg(&config);
-    let host = Host::run(command, sockets.clone(), folder);
+    Host::run(command, sockets, folder)
+}
+
+#[test]
+fn a_vm_that_maps_all_it_can_leaves_the_other_one_its_part() {
+    const TERA: u64 = 1 << 40;
+    let host = two_vms();
+    let file = memory_file(TERA, Backing::Sealed).expect("a file that costs nothing");
+    let clients = host.sockets().iter().map(|socket| Client::connect(socket));
+    let [mut greedy, mut other] = clients
+        .collect::<Result<Vec<_>, _>>()
+        .expect("both are served")
+        .try_into()
+        .unwrap_or_else(|_| panic!("two sockets"));
+    let map = |client: &mut Client, number: u64| {
+        let map = DmaMap {
+            flags: consts::DMA_MAP_READ,
+            address: number * TERA,
+            size: TERA,
+            ..DmaMap::default()
+        };
+        client.dma_map(map, Some(file.as_fd()))
+    };
+    let refused = (0..100).find_map(|number| map(&mut greedy, number).err());
+    assert_eq!(refused.expect("an end").errno(), Some(consts::ENOSPC));
+    for number in 0..16 {
+        map(&mut other, number).expect("a quarter of everything is set apart for it");
+    }
+}
+
+#[test]
+fn a_vm_s_memory_is_not_reached_by_another_vm_in_the_same_process() {
+    let host = two_vms();
+    let sockets = host.sockets();
     let memory = GuestMemory::with_regions(&[(16 << 20, 1 << 20)], Backing::Sealed).expect("memory");
     let elsewhere = GuestMemory::with_regions(&[(64 << 20, 1 << 20)], Backing::Sealed).expect("memory");
     let _a = Vm::connect(&sockets[..1], memory).expect("VM a");
@@ -145,5 +179,4 @@ fn a_vm_s_memory_is_not_reached_by_another_vm_in_the_same_process() {
         ),
         "{answer:?}"
     );
-    drop(host);
 }

@@ -9,9 +9,9 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::Errno;
 use vm_memory::VolatileSlice;
 
-use super::budget::Reservation;
 use super::error::MapRefusal;
 use super::file::{self, AllowedFiles, Shrink};
+use super::share::{Reservation, Share};
 use super::{Access, sigbus};
 
 /// A part of a client's file in this process's memory. Unmapped when dropped.
@@ -35,10 +35,11 @@ impl Mapping {
         size: u64,
         access: Access,
         allowed: AllowedFiles,
+        share: &Share,
     ) -> Result<(Self, Shrink), MapRefusal> {
         let (extent, shrink) = file::check(file, offset, size, allowed)?;
         let to_usize = |bytes: u64| usize::try_from(bytes).map_err(|_| MapRefusal::OutOfRange);
-        let reservation = Reservation::take(extent.len)?;
+        let reservation = share.take(extent.len)?;
         let mut options = MmapOptions::new();
         options.offset(extent.start).len(to_usize(extent.len)?);
         let mapped = match access {

@@ -17,7 +17,6 @@
 //! that came without a file descriptor; it does not decide what happens to a client whose memory failed.
 //! Dirty bits are the tracker's.
 
-mod budget;
 mod dma;
 mod error;
 #[cfg(feature = "fault-injection")]
@@ -25,6 +24,7 @@ mod fault;
 mod file;
 mod lease;
 mod mapping;
+mod share;
 mod sigbus;
 mod space;
 mod store;
@@ -37,6 +37,7 @@ pub use error::{DmaError, MapError, MapRefusal, SuspendError, UnmapError};
 pub use fault::DmaFault;
 pub use file::AllowedFiles;
 pub use lease::Lease;
+pub use share::Share;
 pub use space::{BusMaster, DmaSpace, MapRequest};
 
 /// Direction of an access.

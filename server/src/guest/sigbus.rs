@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use super::error::MapRefusal;
 
 /// Mappings that this process can have at a time: half of the memory areas that the kernel grants it.
-const SLOTS: usize = 32 * 1024;
+pub(super) const SLOTS: usize = 32 * 1024;
 
 static TABLE: [Slot; SLOTS] = [const { Slot::new() }; SLOTS];
 

@@ -15,7 +15,7 @@ use super::file::Shrink;
 use super::lease::Leases;
 use super::mapping::Mapping;
 use super::table::{self, Backing, Table};
-use super::{Access, AllowedFiles, Dma, DmaError, MapError, MapRefusal, SuspendError, UnmapError};
+use super::{Access, AllowedFiles, Dma, DmaError, MapError, MapRefusal, Share, SuspendError, UnmapError};
 use failure::Failure;
 
 /// A region of guest memory as a client offers it.
@@ -56,15 +56,17 @@ impl From<bool> for BusMaster {
 pub struct DmaSpace {
     space: Arc<Space>,
     files: AllowedFiles,
+    share: Share,
     warned_of_truncation: AtomicBool,
 }
 
 impl DmaSpace {
-    /// Writes are marked in `tracker`; memory must be in `files`.
-    pub fn new(tracker: Arc<SoftwareTracker>, files: AllowedFiles) -> Self {
+    /// Writes are marked in `tracker`; memory must be in `files`, and what it takes comes out of `share`.
+    pub fn new(tracker: Arc<SoftwareTracker>, files: AllowedFiles, share: Share) -> Self {
         Self {
             space: Arc::new(Space::new(tracker)),
             files,
+            share,
             warned_of_truncation: AtomicBool::new(false),
         }
     }
@@ -95,6 +97,7 @@ impl DmaSpace {
                     request.size,
                     request.access,
                     self.files,
+                    &self.share,
                 )?;
                 self.warn_of_truncation(shrink);
                 Backing::Memory(Arc::new(mapping))

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pagetrail_tracker::{DirtyTracker, Iova, IovaRange, PageSize, ReportBitmap, SoftwareTracker};
 use rustix::fs::{MemfdFlags, SealFlags};
 
-use super::{Access, AllowedFiles, BusMaster, Dma, DmaSpace, MapRequest};
+use super::{Access, AllowedFiles, BusMaster, Dma, DmaSpace, MapRequest, Share};
 
 /// A guest whose RAM begins at one IOVA, with bus mastering on.
 ///
@@ -32,7 +32,11 @@ impl Guest {
     /// A guest with `size` bytes of RAM from `base` on, both multiples of 4 KiB.
     pub fn at(base: u64, size: u64) -> Self {
         let tracker = Arc::new(SoftwareTracker::new().expect("address space for a tracker"));
-        let space = DmaSpace::new(Arc::clone(&tracker), AllowedFiles::TmpfsAndHugetlbfs);
+        let space = DmaSpace::new(
+            Arc::clone(&tracker),
+            AllowedFiles::TmpfsAndHugetlbfs,
+            Share::of_the_rest(),
+        );
         space.set_bus_master(BusMaster::On);
         let memory = memfd(size);
         rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK).expect("a seal");

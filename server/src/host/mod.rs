@@ -24,6 +24,7 @@ use std::thread::JoinHandle;
 
 use endpoint::OpenEndpoint;
 
+use crate::guest::Share;
 use crate::session::Served;
 
 /// The devices of one process, their sockets open.
@@ -57,8 +58,9 @@ impl Host {
     pub fn new(vms: Vec<VmConfig>) -> Result<Self, HostError> {
         let stop = Stop::new()?;
         let mut devices = Vec::new();
+        let count = vms.len();
         for config in vms {
-            let vm = Arc::new(Vm::new(&config.name));
+            let vm = Arc::new(Vm::new(&config.name, Share::of_one_in(count)));
             for device in config.devices {
                 let endpoint = OpenEndpoint::open(device.endpoint).map_err(|source| HostError::Endpoint {
                     device: device.name.clone(),

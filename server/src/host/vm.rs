@@ -8,6 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 
 use super::Peer;
+use crate::guest::Share;
 use crate::vfu::Connection;
 
 /// How long the end of another peer's connections is waited for. Shorter than the 5 s after which QEMU gives a message up.
@@ -21,6 +22,7 @@ const DEPARTURE: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub(crate) struct Vm {
     name: String,
+    share: Share,
     bound: Mutex<Option<Bound>>,
     unbound: Condvar,
 }
@@ -60,12 +62,18 @@ pub(crate) enum BindError<'a> {
 }
 
 impl Vm {
-    pub(crate) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str, share: Share) -> Self {
         Self {
             name: name.to_owned(),
+            share,
             bound: Mutex::default(),
             unbound: Condvar::new(),
         }
+    }
+
+    /// What its devices may map, all together.
+    pub(crate) fn share(&self) -> &Share {
+        &self.share
     }
 
     /// Binds the VM to a connection's peer for the connection's time. Waits for another peer that has left, until what it had is
@@ -179,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_second_process_is_refused_until_the_last_connection_of_the_first_has_gone() {
-        let vm = Arc::new(Vm::new("vm"));
+        let vm = Arc::new(Vm::new("vm", Share::of_the_rest()));
         let first = bind(&vm, ONE).expect("nobody is bound");
         let second = bind(&vm, ONE).expect("the same process");
         bind(&vm, OTHER).expect_err("bound to another process");
@@ -191,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_process_that_comes_while_the_last_one_is_leaving_is_served() {
-        let vm = Arc::new(Vm::new("vm"));
+        let vm = Arc::new(Vm::new("vm", Share::of_the_rest()));
         let (first, client) = bind(&vm, ONE).expect("nobody is bound");
         drop(client);
         let leaving = std::thread::spawn(move || {
@@ -204,7 +212,7 @@ mod tests {
 
     #[test]
     fn processes_that_cannot_be_told_apart_do_not_share_a_vm() {
-        let vm = Arc::new(Vm::new("vm"));
+        let vm = Arc::new(Vm::new("vm", Share::of_the_rest()));
         let first = bind(&vm, NO_NUMBER).expect("nobody is bound");
         bind(&vm, NO_NUMBER).expect_err("it may be another one");
         drop(first);
@@ -213,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_next_client_finds_nothing_of_the_last_ones_address_space() {
-        let vm = Arc::new(Vm::new("vm"));
+        let vm = Arc::new(Vm::new("vm", Share::of_the_rest()));
         let (first, _) = bind(&vm, ONE).expect("nobody is bound");
         let (sibling, _) = bind(&vm, ONE).expect("the same process");
         assert!(Arc::ptr_eq(first.ioas(), sibling.ioas()));

@@ -106,7 +106,11 @@ pub(crate) fn refuse(socket: OwnedFd, errno: Errno) {
 
 fn run(socket: OwnedFd, served: &Served, binding: Binding) -> anyhow::Result<()> {
     let spec = served.model.spec();
-    let space = DmaSpace::new(binding.ioas().software_tracker(), served.files);
+    let space = DmaSpace::new(
+        binding.ioas().software_tracker(),
+        served.files,
+        served.vm.share().clone(),
+    );
     let interrupts = Interrupts::new(spec.irqs);
     let log = binding.ioas().attach(DeviceKind::Emulated, &served.name)?;
     let built = served.model.build(space.dma(), interrupts.irq())?;

@@ -10,7 +10,7 @@ use pagetrail_tracker::{Iova, IovaRange, SoftwareTracker};
 
 use super::{Served, serve};
 use crate::devices::dma::{DmaModel, Lanes};
-use crate::guest::AllowedFiles;
+use crate::guest::{AllowedFiles, Share};
 use crate::host::{Peer, Vm};
 use crate::vfu::Connection;
 use crate::wire;
@@ -60,6 +60,11 @@ impl Client {
         };
         let flags = FeatureOps::SET.bits() | number::DMA_LOGGING_START;
         self.ask(DEVICE_FEATURE, &feature(flags, &wire::bytes(&control)));
+    }
+
+    fn stop_logging(&mut self) {
+        let flags = FeatureOps::SET.bits() | number::DMA_LOGGING_STOP;
+        self.ask(DEVICE_FEATURE, &feature(flags, &[]));
     }
 
     /// The pages that are reported dirty, as bits.
@@ -127,7 +132,7 @@ fn mark(tracker: &SoftwareTracker, page: u64) {
 
 /// Two devices of a VM that both log, and the tracker that they mark.
 fn two_clients() -> (Client, Client, Arc<SoftwareTracker>) {
-    let vm = Arc::new(Vm::new("vm"));
+    let vm = Arc::new(Vm::new("vm", Share::of_the_rest()));
     let (mut one, mut other) = (Client::of(&vm), Client::of(&vm));
     one.start_logging();
     other.start_logging();
@@ -155,6 +160,7 @@ fn pages_in_a_report_that_was_asked_for_without_a_reply_are_not_lost() {
     assert_eq!(one.report(), 1 << 5);
     mark(&tracker, 6);
     one.send_with(NO_REPLY, DEVICE_FEATURE, &report_request());
+    one.stop_logging();
     one.leave();
     assert_eq!(other.report(), 1 << 6);
     other.leave();
@@ -167,10 +173,7 @@ fn pages_in_a_report_that_was_received_are_not_reported_again() {
     assert_eq!(one.report(), 1 << 5);
     mark(&tracker, 6);
     assert_eq!(one.report(), 1 << 6);
-    one.ask(
-        DEVICE_FEATURE,
-        &feature(FeatureOps::SET.bits() | number::DMA_LOGGING_STOP, &[]),
-    );
+    one.stop_logging();
     one.leave();
     assert_eq!(other.report(), 0);
     other.leave();

@@ -55,7 +55,9 @@ fn a_file_on_another_filesystem_is_refused_unless_it_is_allowed() {
     assert!(matches!(reason, MapRefusal::FileSystem(_)), "{reason}");
     assert_eq!(errno, Errno::INVAL);
     let tracker = std::sync::Arc::new(pagetrail_tracker::SoftwareTracker::new().unwrap());
-    DmaSpace::new(tracker, AllowedFiles::Any).map(file()).unwrap();
+    DmaSpace::new(tracker, AllowedFiles::Any, crate::guest::Share::of_the_rest())
+        .map(file())
+        .unwrap();
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use pagetrail_tracker::SoftwareTracker;
 
 use super::testing::memfd;
-use super::{Access, AllowedFiles, BusMaster, DmaSpace, MapRequest};
+use super::{Access, AllowedFiles, BusMaster, DmaSpace, MapRequest, Share};
 
 const PAGE: u64 = 4096;
 
@@ -28,7 +28,7 @@ const NONE: [u64; 0] = [];
 /// An empty space with bus mastering on.
 fn space() -> DmaSpace {
     let tracker = Arc::new(SoftwareTracker::new().unwrap());
-    let space = DmaSpace::new(tracker, AllowedFiles::TmpfsAndHugetlbfs);
+    let space = DmaSpace::new(tracker, AllowedFiles::TmpfsAndHugetlbfs, Share::of_the_rest());
     space.set_bus_master(BusMaster::On);
     space
 }
