@@ -32,7 +32,7 @@ use reader::ReaderId;
 pub use attachment::Attachment;
 pub use error::LogError;
 pub use observer::Observer;
-pub use selection::{DeviceKind, Selection, SelectionError, WithoutTracker};
+pub use selection::{Candidate, DeviceKind, Explanation, Selection, SelectionError, WithoutTracker};
 
 /// The most ranges that one START may name.
 pub const MAX_RANGES: usize = 1024;
@@ -91,7 +91,7 @@ impl Ioas {
     /// # Errors
     /// [`SelectionError`], if nothing would record what the device writes.
     pub fn attach(self: &Arc<Self>, kind: DeviceKind, name: &str) -> Result<Attachment, SelectionError> {
-        let (selection, tracker) = selection::select(kind, name, &self.software)?;
+        let (explanation, tracker) = selection::select(kind, name, &self.software)?;
         let mut state = self.state.lock();
         state
             .log
@@ -102,8 +102,8 @@ impl Ioas {
             })?;
         let id = state.next_attachment;
         state.next_attachment += 1;
-        tracing::debug!(device = name, %selection, "attached");
-        Ok(Attachment::new(self.clone(), id, name, selection, tracker))
+        tracing::debug!("attached {explanation}");
+        Ok(Attachment::new(self.clone(), id, name, explanation, tracker))
     }
 
     /// A further reader of the pages written in `ranges` from now on; an empty list is the whole address space.

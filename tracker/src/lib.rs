@@ -55,7 +55,8 @@ mod tracker;
 pub use barrier::{Barrier, BarrierError};
 pub use bitmap::{BitmapError, ReportBitmap};
 pub use ioas::{
-    Attachment, DeviceKind, Ioas, LogError, MAX_RANGES, Observer, Selection, SelectionError, WithoutTracker,
+    Attachment, Candidate, DeviceKind, Explanation, Ioas, LogError, MAX_RANGES, Observer, Selection,
+    SelectionError, WithoutTracker,
 };
 pub use iommu::{
     Access, AttachedDevice, DirtyControl, IommuError, IommuTracker, KernelIoas, Leaves, Quiesced,

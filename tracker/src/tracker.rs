@@ -155,6 +155,23 @@ impl PageSizes {
     }
 }
 
+impl fmt::Display for PageSizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::ANY {
+            return f.write_str("pages of any size");
+        }
+        let sizes = (0..u64::BITS).filter(|shift| self.0 >> shift & 1 != 0);
+        let names: Vec<String> = sizes.map(name_of_size).collect();
+        write!(f, "pages of {}", names.join(", "))
+    }
+}
+
+/// The size of `1 << shift` bytes, in words.
+fn name_of_size(shift: u32) -> String {
+    const UNITS: [&str; 7] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    format!("{} {}", 1 << (shift % 10), UNITS[(shift / 10) as usize])
+}
+
 impl fmt::Debug for PageSizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PageSizes({:#x})", self.0)

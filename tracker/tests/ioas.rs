@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use WithoutTracker::{AssumeDirty, Refuse};
 use common::{FakeTracker, MIB, pages, range};
 use pagetrail_tracker::{
-    Attachment, DeviceKind, DirtyTracker, Ioas, Iova, IovaRange, LogError, PageSize, Selection,
+    Attachment, Candidate, DeviceKind, DirtyTracker, Ioas, Iova, IovaRange, LogError, PageSize, Selection,
     SelectionError, WithoutTracker,
 };
 
@@ -20,10 +20,13 @@ fn passthrough(
     device: Option<&Arc<FakeTracker>>,
     otherwise: WithoutTracker,
 ) -> DeviceKind {
-    let as_tracker = |fake: &Arc<FakeTracker>| fake.clone() as Arc<dyn DirtyTracker>;
+    let candidate = |fake: Option<&Arc<FakeTracker>>, missing: &str| match fake {
+        Some(fake) => Candidate::Tracker(fake.clone() as Arc<dyn DirtyTracker>),
+        None => Candidate::Missing(missing.into()),
+    };
     DeviceKind::Passthrough {
-        page_table_tracker: iommu.map(as_tracker),
-        device_tracker: device.map(as_tracker),
+        page_table_tracker: candidate(iommu, "no dirty bits"),
+        device_tracker: candidate(device, "no DMA log"),
         without_tracker: otherwise,
     }
 }
@@ -42,7 +45,7 @@ fn the_tracker_of_a_device_is_the_one_of_the_selection_table() {
     let ioas = Ioas::new();
     let select = |kind| {
         ioas.attach(kind, "device")
-            .map(|attachment| *attachment.selection())
+            .map(|attachment| attachment.explanation().selection())
     };
 
     assert_eq!(select(DeviceKind::Emulated).unwrap(), Selection::Software);
@@ -65,13 +68,33 @@ fn the_tracker_of_a_device_is_the_one_of_the_selection_table() {
         Selection::AssumeDirty
     );
     let refused = select(passthrough(None, None, Refuse)).unwrap_err();
-    assert!(matches!(&refused, SelectionError::NoTracker { device } if device == "device"));
+    assert!(matches!(&refused, SelectionError::NoTracker { device, .. } if device == "device"));
     assert!(
         refused
             .to_string()
-            .contains("neither its page table nor the device itself"),
+            .contains("neither its page table (no dirty bits) nor the device itself (no DMA log)"),
         "{refused}"
     );
+}
+
+#[test]
+fn the_choice_of_a_tracker_is_explained() {
+    let ioas = Ioas::new();
+    let own = FakeTracker::device();
+    let device = ioas
+        .attach(passthrough(None, Some(&own), Refuse), "0000:01:00.1")
+        .unwrap();
+    assert_eq!(
+        device.explanation().to_string(),
+        "0000:01:00.1: the device's own tracker, because its page table has none\n  \
+         its page table: none: no dirty bits\n  \
+         its own: device tracker, pages of 64 KiB, 2 MiB, switched on by range"
+    );
+    let why = std::io::Error::other(std::io::Error::from_raw_os_error(25));
+    assert!(matches!(
+        Candidate::missing(&why),
+        Candidate::Missing(reason) if reason.contains("Inappropriate ioctl")
+    ));
 }
 
 #[test]
@@ -81,7 +104,7 @@ fn an_emulated_device_uses_the_software_tracker_beside_an_iommu_tracker() {
     let _assigned = ioas
         .attach(passthrough(Some(&iommu), None, Refuse), "vf")
         .unwrap();
-    assert_eq!(*emulated(&ioas).selection(), Selection::Software);
+    assert_eq!(emulated(&ioas).explanation().selection(), Selection::Software);
 }
 
 #[test]

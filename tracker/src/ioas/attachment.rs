@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Ioas, LogError, Selection, checked_ranges};
+use super::{Explanation, Ioas, LogError, checked_ranges};
 use crate::{DirtyTracker, IovaRange, PageSize, ReportBitmap};
 
 /// A device attached to an [`Ioas`], until it is dropped. Dropping it stops its log.
@@ -11,7 +11,7 @@ pub struct Attachment {
     ioas: Arc<Ioas>,
     id: u64,
     name: String,
-    selection: Selection,
+    explanation: Explanation,
     tracker: Arc<dyn DirtyTracker>,
 }
 
@@ -20,14 +20,14 @@ impl Attachment {
         ioas: Arc<Ioas>,
         id: u64,
         name: &str,
-        selection: Selection,
+        explanation: Explanation,
         tracker: Arc<dyn DirtyTracker>,
     ) -> Self {
         Self {
             ioas,
             id,
             name: name.to_owned(),
-            selection,
+            explanation,
             tracker,
         }
     }
@@ -37,9 +37,9 @@ impl Attachment {
         &self.ioas
     }
 
-    /// Which tracker serves the device, and why.
-    pub fn selection(&self) -> &Selection {
-        &self.selection
+    /// Which tracker serves the device, why, and what else there was.
+    pub fn explanation(&self) -> &Explanation {
+        &self.explanation
     }
 
     /// Starts the device's log of `ranges`, in any order; an empty list is the whole address space.

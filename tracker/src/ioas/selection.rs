@@ -13,7 +13,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::assume_dirty::AssumeDirty;
-use crate::{DirtyTracker, LogError, SoftwareTracker};
+use crate::{DirtyTracker, LogError, RangeControl, SoftwareTracker};
 
 /// What a device is, as far as its writes can be recorded.
 #[derive(Clone, Debug)]
@@ -23,12 +23,71 @@ pub enum DeviceKind {
     /// Hardware writes guest memory, through an IOMMU's page table.
     Passthrough {
         /// The tracker of the page table that the device is attached to; the same one for every device attached to it.
-        page_table_tracker: Option<Arc<dyn DirtyTracker>>,
+        page_table_tracker: Candidate,
         /// The device's own.
-        device_tracker: Option<Arc<dyn DirtyTracker>>,
+        device_tracker: Candidate,
         /// What to do when there is neither.
         without_tracker: WithoutTracker,
     },
+}
+
+/// A tracker that might serve a device, or why there is none.
+#[derive(Clone, Debug)]
+pub enum Candidate {
+    /// There is one.
+    Tracker(Arc<dyn DirtyTracker>),
+    /// There is none, for this reason.
+    Missing(Arc<str>),
+}
+
+impl Candidate {
+    /// None, because of `reason`: an error, with all its causes.
+    pub fn missing(reason: &dyn std::error::Error) -> Self {
+        let causes = std::iter::successors(reason.source(), |cause| cause.source());
+        let whole = causes.fold(reason.to_string(), |whole, cause| format!("{whole}: {cause}"));
+        Self::Missing(whole.into())
+    }
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tracker = match self {
+            Self::Tracker(tracker) => tracker,
+            Self::Missing(reason) => return write!(f, "none: {reason}"),
+        };
+        let capabilities = tracker.capabilities();
+        write!(f, "{}, {}, ", tracker.kind(), capabilities.page_sizes)?;
+        match capabilities.control {
+            RangeControl::Global => f.write_str("switched on for the whole address space"),
+            RangeControl::PerRange => f.write_str("switched on by range"),
+        }
+    }
+}
+
+/// Which trackers a device might have been served by, and which one it is. Its [`Display`](fmt::Display) has a line for each.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    device: String,
+    selection: Selection,
+    /// Of the page table and of the device, for a passthrough device.
+    candidates: Option<[Candidate; 2]>,
+}
+
+impl Explanation {
+    /// Which one it is.
+    pub fn selection(&self) -> Selection {
+        self.selection
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.device, self.selection)?;
+        if let Some([page_table, device]) = &self.candidates {
+            write!(f, "\n  its page table: {page_table}\n  its own: {device}")?;
+        }
+        Ok(())
+    }
 }
 
 /// What to do with a device that nothing can track.
@@ -72,11 +131,16 @@ impl fmt::Display for Selection {
 pub enum SelectionError {
     /// Nothing would record what it writes.
     #[error(
-        "nothing can track what {device} writes: neither its page table nor the device itself has a dirty tracker"
+        "nothing can track what {device} writes: neither its page table ({page_table}) nor the device itself ({own}) \
+         has a dirty tracker"
     )]
     NoTracker {
         /// The device's name.
         device: String,
+        /// Why its page table has none.
+        page_table: Arc<str>,
+        /// Why it has none of its own.
+        own: Arc<str>,
     },
     /// The address space is being tracked, and the device's tracker did not join.
     #[error("the dirty tracker of {device} does not start")]
@@ -93,23 +157,35 @@ pub(super) fn select(
     kind: DeviceKind,
     name: &str,
     software: &Arc<SoftwareTracker>,
-) -> Result<(Selection, Arc<dyn DirtyTracker>), SelectionError> {
+) -> Result<(Explanation, Arc<dyn DirtyTracker>), SelectionError> {
+    let explain = |selection, candidates| Explanation {
+        device: name.to_owned(),
+        selection,
+        candidates,
+    };
     let DeviceKind::Passthrough {
         page_table_tracker,
         device_tracker,
         without_tracker,
     } = kind
     else {
-        return Ok((Selection::Software, software.clone()));
+        return Ok((explain(Selection::Software, None), software.clone()));
     };
-    match (page_table_tracker, device_tracker, without_tracker) {
-        (Some(tracker), _, _) => Ok((Selection::PageTable, tracker)),
-        (None, Some(tracker), _) => Ok((Selection::Device, tracker)),
-        (None, None, WithoutTracker::AssumeDirty) => {
-            Ok((Selection::AssumeDirty, Arc::new(AssumeDirty::new())))
-        }
-        (None, None, WithoutTracker::Refuse) => Err(SelectionError::NoTracker {
-            device: name.to_owned(),
-        }),
-    }
+    let (selection, tracker): (_, Arc<dyn DirtyTracker>) =
+        match (&page_table_tracker, &device_tracker, without_tracker) {
+            (Candidate::Tracker(tracker), _, _) => (Selection::PageTable, tracker.clone()),
+            (Candidate::Missing(_), Candidate::Tracker(tracker), _) => (Selection::Device, tracker.clone()),
+            (Candidate::Missing(_), Candidate::Missing(_), WithoutTracker::AssumeDirty) => {
+                (Selection::AssumeDirty, Arc::new(AssumeDirty::new()))
+            }
+            (Candidate::Missing(page_table), Candidate::Missing(own), WithoutTracker::Refuse) => {
+                return Err(SelectionError::NoTracker {
+                    device: name.to_owned(),
+                    page_table: page_table.clone(),
+                    own: own.clone(),
+                });
+            }
+        };
+    let candidates = [page_table_tracker, device_tracker];
+    Ok((explain(selection, Some(candidates)), tracker))
 }
