@@ -40,6 +40,7 @@ mod barrier;
 mod bitmap;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod device;
 mod found;
 mod granules;
 mod ioas;
@@ -54,6 +55,7 @@ mod tracker;
 
 pub use barrier::{Barrier, BarrierError};
 pub use bitmap::{BitmapError, ReportBitmap};
+pub use device::{DeviceTracker, DeviceTrackerError};
 pub use ioas::{
     Attachment, Candidate, DeviceKind, Explanation, Ioas, LogError, MAX_RANGES, Observer, Selection,
     SelectionError, WithoutTracker,

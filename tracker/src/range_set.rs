@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::{Iova, IovaRange};
+use crate::{Iova, IovaRange, PageSize};
 
 /// Two ranges of a list that must not overlap do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -94,6 +94,14 @@ impl RangeSet {
         Self { ranges }
     }
 
+    /// A superset whose ranges are multiples of `page_size`.
+    pub(crate) fn aligned(&self, page_size: PageSize) -> Self {
+        let within = page_size.bytes() - 1;
+        let outwards =
+            |range: &IovaRange| IovaRange::of(range.start().get() & !within, range.last().get() | within);
+        Self::merged(self.ranges.iter().map(outwards).collect())
+    }
+
     /// A superset of at most `max` ranges, made by closing the smallest gaps; `max` is at least one.
     pub(crate) fn coarsened(&self, max: usize) -> Self {
         let excess = self.ranges.len().saturating_sub(max.max(1));
@@ -135,6 +143,12 @@ impl RangeSet {
     }
 }
 
+impl From<IovaRange> for RangeSet {
+    fn from(range: IovaRange) -> Self {
+        Self { ranges: vec![range] }
+    }
+}
+
 /// Whether `right`, which starts no earlier than `left`, overlaps it or follows it at once.
 fn touches(left: &IovaRange, right: &IovaRange) -> bool {
     left.last()
@@ -160,9 +174,7 @@ mod tests {
             let ranges = parts
                 .into_iter()
                 .map(|(start, more)| IovaRange::of(start, (start + more).min(END - 1)));
-            ranges.fold(RangeSet::default(), |set, range| {
-                set.union(&RangeSet { ranges: vec![range] })
-            })
+            ranges.fold(RangeSet::default(), |set, range| set.union(&range.into()))
         })
     }
 
@@ -184,8 +196,9 @@ mod tests {
         fn set_operations_agree_byte_by_byte(a in any_set(), b in any_set(), max in 1..6_usize) {
             let (union, both, rest) = (a.union(&b), a.intersection(&b), a.difference(&b));
             let coarse = a.coarsened(max);
+            let aligned = a.aligned(PageSize::new(8).unwrap());
             prop_assert!(coarse.ranges().len() <= max);
-            for set in [&union, &both, &rest, &coarse] {
+            for set in [&union, &both, &rest, &coarse, &aligned] {
                 prop_assert!(is_normal(set));
             }
             for byte in 0..END {
@@ -194,6 +207,7 @@ mod tests {
                 prop_assert_eq!(has(&both, byte), in_a && in_b);
                 prop_assert_eq!(has(&rest, byte), in_a && !in_b);
                 prop_assert!(!in_a || has(&coarse, byte), "a coarse set is a superset");
+                prop_assert_eq!(has(&aligned, byte), (byte & !7..=byte | 7).any(|byte| has(&a, byte)));
             }
         }
 

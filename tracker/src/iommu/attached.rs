@@ -9,6 +9,7 @@ use super::kernel::DirtyControl;
 use super::page_tables::DeviceKey;
 use super::state::Core;
 use super::tracker::IommuTracker;
+use crate::Candidate;
 
 /// A device attached to a [`KernelIoas`](super::KernelIoas), until this is dropped. Its memory stays mapped as long.
 pub struct AttachedDevice {
@@ -37,6 +38,16 @@ impl AttachedDevice {
     /// dirty bits.
     pub fn tracker(&self) -> Option<&Arc<IommuTracker>> {
         self.tracker.as_ref().map(|(tracker, _)| tracker)
+    }
+
+    /// The tracker, to select from.
+    pub fn candidate(&self) -> Candidate {
+        match &self.tracker {
+            Some((tracker, _)) => Candidate::Tracker(tracker.clone()),
+            None => Candidate::Missing(
+                "the device's IOMMU has no dirty bits, or the kernel does not use them".into(),
+            ),
+        }
     }
 
     /// How the device's IOMMU records writes, if it does.

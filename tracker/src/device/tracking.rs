@@ -1,0 +1,119 @@
+//! The reader's side of [`DeviceTracker`].
+
+use std::io;
+
+use super::{DeviceTracker, Running, State, limits};
+use crate::found;
+use crate::granules::GRANULE;
+use crate::{
+    Capabilities, DirtyTracker, IovaRange, PageSize, PeekSupport, RangeControl, RangeSet, RangeUpdate,
+    ReportBitmap, TrackerError, TrackerKind,
+};
+
+/// The most pages that are read at once: a bitmap of 1 MiB.
+const MOST_AT_ONCE: u64 = 1 << 23;
+
+impl DirtyTracker for DeviceTracker {
+    fn kind(&self) -> TrackerKind {
+        TrackerKind::Device
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            control: RangeControl::PerRange,
+            page_sizes: self.page_sizes,
+            max_ranges: None,
+            update: RangeUpdate::Restart,
+            peek: PeekSupport::None,
+        }
+    }
+
+    fn start(&self, ranges: &[IovaRange], page_size: PageSize) -> Result<(), TrackerError> {
+        if !self.page_sizes.contains(page_size) {
+            return Err(TrackerError::PageSize(page_size));
+        }
+        let wanted = RangeSet::disjoint(ranges)?;
+        let mut state = self.state.lock();
+        if state.running.is_some() {
+            return Err(TrackerError::Running);
+        }
+        let taken = limits::start(&*self.log, &wanted, page_size).map_err(failed)?;
+        if taken > page_size {
+            // Its pages stick out of the ranges, which nobody says can be read.
+            let _ = self.log.stop();
+            return Err(failed(io::Error::other(format!(
+                "the device tracks in pages of {taken} bytes now, and not of {page_size} as before"
+            ))));
+        }
+        state.kept.discard(&IovaRange::ALL);
+        state.running = Some(Running {
+            started: wanted,
+            page_size: taken.max(GRANULE),
+            lost: None,
+        });
+        Ok(())
+    }
+
+    fn stop(&self) -> Result<(), TrackerError> {
+        match self.state.lock().running.take() {
+            Some(_) => self.log.stop().map_err(failed),
+            None => Ok(()),
+        }
+    }
+
+    fn read_and_clear(&self, report: &mut ReportBitmap<'_>) -> Result<(), TrackerError> {
+        let mut guard = self.state.lock();
+        let State { running, kept } = &mut *guard;
+        let range = report.range();
+        let running = match running {
+            Some(running) if running.started.contains(&range) => running,
+            _ => return Err(TrackerError::NotStarted(range)),
+        };
+        if let Some(why) = &running.lost {
+            return Err(TrackerError::Failed(format!("pages were lost: {why}").into()));
+        }
+        for piece in pieces(&range, running.page_size) {
+            let words = match self.log.report(piece, running.page_size) {
+                Ok(words) => words.into_iter(),
+                Err(error) => {
+                    running.lost = Some(error.to_string());
+                    return Err(failed(error));
+                }
+            };
+            if range.contains(&piece) {
+                found::give(words, &piece, running.page_size, report);
+            } else {
+                found::give(words, &piece, running.page_size, &mut &*kept);
+            }
+        }
+        kept.take(&range, report);
+        Ok(())
+    }
+
+    fn peek(&self, _report: &mut ReportBitmap<'_>) -> Result<(), TrackerError> {
+        Err(TrackerError::NoPeek)
+    }
+}
+
+impl Drop for DeviceTracker {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::warn!(%error, "a device goes on logging its DMA");
+        }
+    }
+}
+
+/// The whole pages that `range` touches, some at a time.
+fn pieces(range: &IovaRange, page_size: PageSize) -> impl Iterator<Item = IovaRange> {
+    let within = page_size.bytes() - 1;
+    let (first, last) = (range.start().get() & !within, range.last().get() | within);
+    let step = MOST_AT_ONCE << page_size.shift();
+    let starts = std::iter::successors(Some(first), move |start| {
+        start.checked_add(step).filter(|next| *next <= last)
+    });
+    starts.map(move |start| IovaRange::of(start, last.min(start.saturating_add(step - 1))))
+}
+
+fn failed(error: io::Error) -> TrackerError {
+    TrackerError::Failed(Box::new(error))
+}
