@@ -11,6 +11,16 @@ die() {
     exit 1
 }
 
+# run_logged LOG COMMAND...: shows the log's end when the command fails.
+run_logged() {
+    local log=$1
+    shift
+    "$@" >>"$log" 2>&1 || {
+        tail -n 40 "$log" >&2
+        die "failed: $1 (all of its output is in $log)"
+    }
+}
+
 # Where things that outlive a checkout are kept; vfio-user-sys/build.rs has the same rule.
 cache_dir() {
     printf '%s\n' "${PAGETRAIL_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set}/.cache}/pagetrail}"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Builds QEMU in the cache: once as it comes, and from a copy of that with our series.
+# Builds QEMU in the cache: once as it comes, and from a copy of that with one of our series.
 #
 # QEMU's build files name the tree they are in. Every build therefore happens in one place, $base/tree, under a lock; what was built
 # there without patches is kept beside it, and a build with patches starts from a copy that only lacks what the patches touch.
@@ -25,9 +25,9 @@ qemu_flags=(
 # QEMU's configure takes these from a Python environment; the repacked tarball does not bring them along.
 qemu_python_packages=(meson==1.11.1 pycotap==1.3.1)
 
-# The patches of the series in their order, one to a line; none is in order, too.
+# qemu_patches FOLDER: the patches of a series in their order, one to a line; none is in order, too.
 qemu_patches() {
-    find "$root/qemu-patches" -maxdepth 1 -name '[0-9]*.patch' ! -name '0000-*' 2>/dev/null | LC_ALL=C sort
+    find "$1" -maxdepth 1 -name '[0-9]*.patch' ! -name '0000-*' 2>/dev/null | LC_ALL=C sort
 }
 
 # Packages for what is missing, found by use rather than by package name, so that other ways to install them count.
@@ -62,16 +62,6 @@ qemu_base_dir() {
     printf '%s/qemu-%s-%s\n' "$(cache_dir)" "$qemu_version" "$key"
 }
 
-# run_logged LOG COMMAND...: shows the log's end when the command fails.
-run_logged() {
-    local log=$1
-    shift
-    "$@" >>"$log" 2>&1 || {
-        tail -n 40 "$log" >&2
-        die "failed: $1 (all of its output is in $log)"
-    }
-}
-
 # Makes $base/unpatched, which is complete when it exists.
 build_unpatched_qemu() {
     local base=$1 tree=$1/tree log=$1/build.log tarball
@@ -95,16 +85,17 @@ build_unpatched_qemu() {
     mv -T "$tree" "$base/unpatched"
 }
 
-# build_patched_qemu BASE OUT: makes OUT, a binary with the series in.
+# build_patched_qemu BASE OUT PATCH...: makes OUT, a binary with the patches in.
 build_patched_qemu() {
     local base=$1 out=$2 tree=$1/tree log=$1/build.log patch
+    shift 2
     rm -rf "$tree" "$log"
     # With their times: ninja then builds what a patch has touched, and nothing else.
     cp -a --reflink=auto "$base/unpatched" "$tree"
-    while read -r patch; do
+    for patch in "$@"; do
         say "applying ${patch##*/}"
         run_logged "$log" patch -p1 --forward --fuzz=0 --no-backup-if-mismatch -d "$tree" -i "$patch"
-    done < <(qemu_patches)
+    done
     say "building QEMU $qemu_version with the series"
     run_ninja "$tree/build" "$log"
     keep_qemu_binary "$tree" "$out"
