@@ -4,6 +4,7 @@ mod access;
 #[cfg(feature = "fault-injection")]
 mod faults;
 mod files;
+mod huge_pages;
 mod leases;
 mod model;
 mod races;
