@@ -24,11 +24,13 @@ pub enum Fault {
     LateReport,
     /// One bit of the migration stream is flipped on its way out.
     CorruptStream,
+    /// The device says that it does not migrate. A VM that moves all the same loses its state.
+    NoMigration,
 }
 
 impl Fault {
     /// The forms that [`from_str`](Self::from_str) takes.
-    pub const FORMS: &str = "suppress-page=IOVA, no-reader-barrier, store-buffer, mark-before-write, late-report or corrupt-stream";
+    pub const FORMS: &str = "suppress-page=IOVA, no-reader-barrier, store-buffer, mark-before-write, late-report, corrupt-stream or no-migration";
 }
 
 impl fmt::Display for Fault {
@@ -40,6 +42,7 @@ impl fmt::Display for Fault {
             Self::MarkBeforeWrite => f.write_str("mark-before-write"),
             Self::LateReport => f.write_str("late-report"),
             Self::CorruptStream => f.write_str("corrupt-stream"),
+            Self::NoMigration => f.write_str("no-migration"),
         }
     }
 }
@@ -68,6 +71,7 @@ impl FromStr for Fault {
             "mark-before-write" => Ok(Self::MarkBeforeWrite),
             "late-report" => Ok(Self::LateReport),
             "corrupt-stream" => Ok(Self::CorruptStream),
+            "no-migration" => Ok(Self::NoMigration),
             _ => Err(UnknownFault::Name),
         }
     }
@@ -94,6 +98,7 @@ mod tests {
             "mark-before-write",
             "late-report",
             "corrupt-stream",
+            "no-migration",
         ] {
             assert_eq!(text.parse::<Fault>().expect("a fault").to_string(), text);
         }

@@ -7,14 +7,17 @@ use pagetrail_tracker::Fault as TrackerFault;
 use crate::fault::Fault;
 use crate::guest::{DmaFault, DmaSpace};
 use crate::host::Binding;
+use crate::wire::feature::number;
 
-/// Flips one bit of the migration stream, if asked to.
-pub(super) struct Corruption {
-    due: AtomicBool,
+/// What a session breaks itself.
+pub(super) struct Broken {
+    /// A bit of the migration stream is to be flipped.
+    corruption_due: AtomicBool,
+    unmigratable: bool,
 }
 
-/// Breaks a device's memory access, or its VM's tracker. The stream is the session's to break.
-pub(super) fn inject(faults: &[Fault], space: &DmaSpace, binding: &Binding) -> Corruption {
+/// Breaks a device's memory access, or its VM's tracker. The rest is the session's to break.
+pub(super) fn inject(faults: &[Fault], space: &DmaSpace, binding: &Binding) -> Broken {
     let tracker = binding.ioas().software_tracker();
     for fault in faults {
         match fault {
@@ -23,20 +26,30 @@ pub(super) fn inject(faults: &[Fault], space: &DmaSpace, binding: &Binding) -> C
             Fault::NoReaderBarrier => space.inject(DmaFault::NoReaderBarrier),
             Fault::StoreBuffer => space.inject(DmaFault::StoreBuffer),
             Fault::MarkBeforeWrite => space.inject(DmaFault::MarkBeforeWrite),
-            Fault::CorruptStream => {}
+            Fault::CorruptStream | Fault::NoMigration => {}
         }
     }
-    Corruption {
-        due: AtomicBool::new(faults.contains(&Fault::CorruptStream)),
+    Broken {
+        corruption_due: AtomicBool::new(faults.contains(&Fault::CorruptStream)),
+        unmigratable: faults.contains(&Fault::NoMigration),
     }
 }
 
-impl Corruption {
+impl Broken {
+    /// Whether a feature is kept from the client.
+    pub(super) fn hides(&self, feature: u32) -> bool {
+        self.unmigratable
+            && matches!(
+                feature,
+                number::MIGRATION | number::MIG_DEVICE_STATE | number::MIG_DATA_SIZE
+            )
+    }
+
     /// Corrupts the next bytes that are read of the stream, once.
-    pub(super) fn apply(&self, data: &mut [u8]) {
+    pub(super) fn corrupt(&self, data: &mut [u8]) {
         let middle = data.len() / 2;
         if let Some(byte) = data.get_mut(middle)
-            && self.due.swap(false, Ordering::Relaxed)
+            && self.corruption_due.swap(false, Ordering::Relaxed)
         {
             *byte ^= 1;
         }

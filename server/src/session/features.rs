@@ -28,6 +28,10 @@ impl Session {
         let asked = FeatureOps::from_bits(header.flags & !FEATURE_MASK).ok_or(Errno::INVAL)?;
         // As the kernel does: ENOTTY for a feature that is not there, EINVAL for one used wrongly.
         let supported = operations(feature).ok_or(Errno::NOTTY)?;
+        #[cfg(feature = "fault-injection")]
+        if self.broken.hides(feature) {
+            return Err(Errno::NOTTY);
+        }
         if !supported.contains(asked - FeatureOps::PROBE) {
             return Err(Errno::INVAL);
         }
@@ -120,7 +124,7 @@ impl Session {
                 error.errno()
             })?;
         #[cfg(feature = "fault-injection")]
-        self.corruption.apply(&mut reply[header..header + read]);
+        self.broken.corrupt(&mut reply[header..header + read]);
         reply.truncate(header + read);
         let head = MigrationData {
             argsz: reply.len() as u32,

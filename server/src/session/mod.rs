@@ -55,7 +55,7 @@ pub(crate) struct Session {
     unconfirmed: Unconfirmed,
     migration: Mutex<Migration>,
     #[cfg(feature = "fault-injection")]
-    corruption: faults::Corruption,
+    broken: faults::Broken,
     // Dropped last: the VM stays bound to the client's process as long as anything of it is left.
     _binding: Binding,
 }
@@ -117,7 +117,7 @@ fn run(socket: OwnedFd, served: &Served, binding: Binding) -> anyhow::Result<()>
     let (connection, failing) = (Connection::of(&socket)?, Connection::of(&socket)?);
     space.on_memory_failure(Box::new(move || failing.close()));
     #[cfg(feature = "fault-injection")]
-    let corruption = faults::inject(&served.faults, &space, &binding);
+    let broken = faults::inject(&served.faults, &space, &binding);
     let session = Arc::new(Session {
         name: served.name.clone(),
         device: built.device,
@@ -128,7 +128,7 @@ fn run(socket: OwnedFd, served: &Served, binding: Binding) -> anyhow::Result<()>
         unconfirmed: Unconfirmed::default(),
         migration: Mutex::new(Migration::new()),
         #[cfg(feature = "fault-injection")]
-        corruption,
+        broken,
         _binding: binding,
     });
     session.device.run();
