@@ -229,13 +229,13 @@ impl Device {
         self.function.reset()?;
         self.registers.check_reset()?;
         self.registers.quiesce()?;
-        self.ring = Ring::new(&self.memory, self.layout.rings(), ENTRIES)?;
-        self.registers.enable_ring(&self.ring)
+        self.start_ring()
     }
 
     /// Looks at every byte that the device's work has reached; nothing may be at work.
     pub(super) fn check(&mut self, generator: Option<&GeneratorReport>) -> Result<()> {
-        self.registers.healthy()?;
+        self.release()?;
+        self.come_to_rest()?;
         if let Some(damage) = self.arena.damage(&self.memory)? {
             bail!("arena: {damage}");
         }
@@ -256,7 +256,24 @@ impl Device {
                 interrupts[COMPLETION]
             );
         }
+        self.start_ring()
+    }
+
+    /// Stops the ring, and takes the interrupts of everything that had not been taken yet.
+    fn come_to_rest(&mut self) -> Result<()> {
+        self.registers.disable_ring()?;
+        for vector in 0..VECTORS {
+            if self.registers.has_cause(vector)? {
+                self.await_interrupt(vector)?;
+                self.acknowledge(vector)?;
+            }
+        }
         Ok(())
+    }
+
+    fn start_ring(&mut self) -> Result<()> {
+        self.ring = Ring::new(&self.memory, self.layout.rings(), ENTRIES)?;
+        self.registers.enable_ring(&self.ring)
     }
 
     /// How the device is; the caller adds what it knows.

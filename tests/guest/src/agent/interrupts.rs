@@ -18,6 +18,8 @@ pub(super) struct Interrupts {
     counts: [u32; VECTORS],
     /// What the counts were when the agent took the device.
     initial: [u32; VECTORS],
+    /// Vectors with interrupts that nobody has waited for.
+    unseen: [bool; VECTORS],
 }
 
 impl Interrupts {
@@ -37,11 +39,13 @@ impl Interrupts {
             files,
             counts: [0; VECTORS],
             initial: [0; VECTORS],
+            unseen: [false; VECTORS],
         };
         for vector in 0..VECTORS {
             interrupts.take(vector)?;
         }
         interrupts.initial = interrupts.counts;
+        interrupts.unseen = [false; VECTORS];
         Ok(interrupts)
     }
 
@@ -60,28 +64,30 @@ impl Interrupts {
         Ok(counts)
     }
 
-    /// Takes the count of a vector if it has grown; returns whether it has.
-    fn take(&mut self, vector: usize) -> Result<bool> {
+    /// Takes the count of a vector if it has grown.
+    fn take(&mut self, vector: usize) -> Result<()> {
         let mut bytes = [0; 4];
         match self.files[vector].read(&mut bytes) {
             Ok(4) => {
                 self.counts[vector] = u32::from_ne_bytes(bytes);
-                Ok(true)
+                self.unseen[vector] = true;
+                Ok(())
             }
             Ok(_) => bail!("a short count of interrupts"),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Waits for an interrupt that was not waited for yet; false when there is none in time.
     pub(super) fn wait(&mut self, vector: usize, timeout: Duration) -> Result<bool> {
-        if self.take(vector)? {
-            return Ok(true);
+        self.take(vector)?;
+        if !self.unseen[vector] {
+            let timeout = Timespec::try_from(timeout)?;
+            let mut fds = [PollFd::new(&self.files[vector], PollFlags::IN)];
+            poll(&mut fds, Some(&timeout))?;
+            self.take(vector)?;
         }
-        let timeout = Timespec::try_from(timeout)?;
-        let mut fds = [PollFd::new(&self.files[vector], PollFlags::IN)];
-        poll(&mut fds, Some(&timeout))?;
-        self.take(vector)
+        Ok(std::mem::take(&mut self.unseen[vector]))
     }
 }

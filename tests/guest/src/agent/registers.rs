@@ -79,6 +79,11 @@ impl Registers {
         self.change_control(regs::CONTROL_RING_ENABLE, 0)
     }
 
+    /// Disables the rings. What was raised before is raised when this returns.
+    pub(super) fn disable_ring(&self) -> Result<()> {
+        self.change_control(0, regs::CONTROL_RING_ENABLE)
+    }
+
     /// Publishes descriptors and consumed completions.
     pub(super) fn ring_doorbell<M: Memory + Clone>(&self, ring: &Ring<M>) -> Result<()> {
         self.0.store32(regs::COMP_HEAD, ring.consumed())?;

@@ -33,6 +33,9 @@ impl Port {
             if self.lines.read_until(b'\n', &mut line)? == 0 {
                 bail!("the serial port has ended");
             }
+            if line == b"\n" {
+                continue;
+            }
             match serde_json::from_slice(&line) {
                 Ok(request) => return Ok(request),
                 Err(error) => eprintln!("pagetrail-guest: not a request: {error}"),
