@@ -11,11 +11,13 @@
 //! * [`heat`]: which parts of a guest's memory change when.
 //! * [`mod@bench`]: measurements that only a client can make.
 //! * [`record`]: writes down what a scenario with a VM does.
+//! * [`qemu`]: virtual machines in QEMU processes, with real guests.
+//! * [`scenario`]: what is done to such a VM, and what must hold afterwards.
 //! * [`report`]: what a run found, as text, JSON, SVG and JUnit.
 //! * [`spawn`]: starts a device server for a test and stops it again.
 //!
 //! The crate talks to any server of the protocol and shares no code with one, so that a mistake made on one side is not
-//! made on the other as well. It does not run guest code.
+//! made on the other as well.
 
 pub mod bench;
 pub mod cli;
@@ -25,8 +27,10 @@ pub mod driver;
 pub mod heat;
 pub mod migrate;
 pub mod oracle;
+pub mod qemu;
 pub mod record;
 pub mod report;
+pub mod scenario;
 pub mod spawn;
 pub mod vmm;
 pub mod wire;

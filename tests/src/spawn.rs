@@ -106,6 +106,16 @@ impl Server {
         }
     }
 
+    /// Kills the server with SIGKILL and waits until it is gone.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
     /// The signal that killed the server, if one did.
     pub fn killed_by(&mut self) -> Option<i32> {
         self.child

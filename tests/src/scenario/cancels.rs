@@ -1,0 +1,32 @@
+//! Migrations that are called off.
+
+use super::failure::Result;
+use super::journey::{Journey, Terms, cancel, migrate};
+use super::phases::Phase;
+use super::stage::{Plan, Side, Stage};
+use super::vm::Rate;
+
+pub(super) fn everywhere(stage: &mut Stage<'_>) -> Result {
+    let plan = Plan::devices(2);
+    let mut source = stage.place(Side::Source, &plan)?;
+    let mut dest = stage.place(Side::Dest, &plan)?;
+    let mut vm = stage.boot(&source, &plan)?;
+    vm.start_load(Rate::FlatOut)?;
+    for phase in Phase::ALL {
+        let waiting = stage.await_migration(&dest, &plan)?;
+        let journey: Journey = phase.reach(stage, &mut vm, waiting, "cancel")?;
+        let info = cancel(stage, &mut vm)?;
+        if info.status.as_deref() == Some("completed") {
+            // Too late to call it off: then the VM has to be at the other end, whole, and comes back.
+            journey.arrive(stage, &mut vm)?;
+            migrate(stage, &mut vm, &source, &plan, Terms::new("back"))?;
+        }
+        vm.expect_runs_on()?;
+    }
+    migrate(stage, &mut vm, &dest, &plan, Terms::new("after all"))?;
+    vm.await_progress()?;
+    vm.check()?;
+    source.expect_alive()?;
+    dest.expect_alive()?;
+    vm.quit()
+}
