@@ -1,0 +1,20 @@
+//! Things that happen to a guest around its migration.
+
+mod qemu;
+
+use qemu::play;
+
+#[test]
+fn a_device_reset_during_precopy_loses_no_page() {
+    play("device-reset");
+}
+
+#[test]
+fn a_reboot_during_precopy_loses_no_page() {
+    play("reboot");
+}
+
+#[test]
+fn an_interrupt_that_is_pending_at_the_switch_over_comes_again() {
+    play("pending-interrupts");
+}
