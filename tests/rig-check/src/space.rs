@@ -1,0 +1,151 @@
+//! [`Space`]: an address space of the kernel's with the device in it.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use pagetrail_tracker::conformance::Rig;
+use pagetrail_tracker::{
+    Access, AttachedDevice, DeviceKind, DeviceTracker, DirtyTracker, Ioas, Iova, IovaRange, KernelIoas,
+    Leaves, PageSize, ReportBitmap, TrackerError, WithoutTracker,
+};
+
+use crate::device::Device;
+use crate::engine::Outcome;
+use crate::memory::{MIB, Memory, PAGE};
+
+/// An address space, the device attached to it, and memory at its beginning.
+pub(crate) struct Space {
+    // Goes first: the device must be able to do without the rest.
+    pub(crate) attached: AttachedDevice,
+    pub(crate) ioas: KernelIoas,
+    pub(crate) memory: Memory,
+    pub(crate) device: Arc<Device>,
+}
+
+impl Space {
+    /// Bytes of [`Space::small`]'s memory.
+    pub(crate) const LEN: u64 = 64 * MIB;
+
+    /// With nothing mapped.
+    pub(crate) fn empty(device: &Arc<Device>, memory: Memory, leaves: Leaves) -> Result<Self> {
+        let ioas = KernelIoas::new(device.iommufd.clone(), leaves)?;
+        let attached = ioas.attach(device.vfio.clone(), device.id)?;
+        ensure!(
+            attached.tracker().is_some(),
+            "the IOMMU has no dirty bits that the kernel uses"
+        );
+        Ok(Self {
+            attached,
+            ioas,
+            memory,
+            device: device.clone(),
+        })
+    }
+
+    /// With memory mapped in pages of 4 KiB, in two mappings.
+    pub(crate) fn small(device: &Arc<Device>) -> Result<Self> {
+        let space = Self::empty(device, Memory::small(Self::LEN)?, Leaves::Small)?;
+        for half in [range(0, Self::LEN / 2), range(Self::LEN / 2, Self::LEN / 2)] {
+            space.map(half, Access::Write)?;
+        }
+        Ok(space)
+    }
+
+    /// Detaches the device, whose page table goes with it, and attaches it again.
+    pub(crate) fn reattach(self) -> Result<Self> {
+        drop(self.attached);
+        let attached = self.ioas.attach(self.device.vfio.clone(), self.device.id)?;
+        Ok(Self { attached, ..self })
+    }
+
+    /// Maps the memory at `range`, which is also where it is in its file.
+    pub(crate) fn map(&self, range: IovaRange, access: Access) -> Result<()> {
+        let file = &self.memory.file;
+        self.ioas
+            .map(range, file, range.start().get(), access)
+            .with_context(|| format!("{range} is not mapped"))
+    }
+
+    pub(crate) fn tracker(&self) -> &dyn DirtyTracker {
+        &**self.ioas.tracker()
+    }
+
+    pub(crate) fn start(&self, ranges: &[IovaRange]) -> Result<()> {
+        Ok(self.tracker().start(ranges, PageSize::SIZE_4K)?)
+    }
+
+    /// The device writes the bytes of `range`.
+    pub(crate) fn write(&self, range: IovaRange) -> Result<()> {
+        let outcome = self.device.engine.write(range)?;
+        ensure!(
+            outcome == Outcome::Written,
+            "the IOMMU stopped a write of {range}"
+        );
+        Ok(())
+    }
+
+    /// The device writes a word of each of `pages`.
+    pub(crate) fn write_pages(&self, pages: &[u64]) -> Result<()> {
+        pages
+            .iter()
+            .try_for_each(|page| self.write(range(page * PAGE, 4)))
+    }
+
+    /// The numbers of the pages of `range` that are reported, and forgotten.
+    pub(crate) fn report(&self, range: IovaRange) -> Result<Vec<u64>> {
+        read(range, |report| self.tracker().read_and_clear(report))
+    }
+
+    /// The numbers of the pages of `range` that are due.
+    pub(crate) fn peek(&self, range: IovaRange) -> Result<Vec<u64>> {
+        read(range, |report| self.tracker().peek(report))
+    }
+}
+
+/// The bytes from `start` on.
+pub(crate) fn range(start: u64, len: u64) -> IovaRange {
+    IovaRange::from_len(Iova::new(start), len).expect("a range")
+}
+
+fn read(
+    range: IovaRange,
+    read: impl FnOnce(&mut ReportBitmap<'_>) -> Result<(), TrackerError>,
+) -> Result<Vec<u64>> {
+    let mut bytes = vec![0; ReportBitmap::required_len(range, PageSize::SIZE_4K)?];
+    let mut report = ReportBitmap::new(range, PageSize::SIZE_4K, &mut bytes)?;
+    read(&mut report)?;
+    let (first, last) = (range.start().get() / PAGE, range.last().get() / PAGE);
+    Ok((first..=last)
+        .filter(|page| report.is_dirty(Iova::new(page * PAGE)))
+        .collect())
+}
+
+/// The rig of the library's own suite.
+pub(crate) struct SuiteRig(pub(crate) Space);
+
+impl Rig for SuiteRig {
+    fn tracker(&self) -> Arc<dyn DirtyTracker> {
+        self.0.ioas.tracker().clone()
+    }
+
+    fn write(&self, range: IovaRange) {
+        self.0.write(range).expect("the device writes");
+    }
+}
+
+/// Prints which tracker a VM would use for the device, and why.
+pub(crate) fn explain(device: &Arc<Device>) -> Result<()> {
+    let ioas = KernelIoas::new(device.iommufd.clone(), Leaves::Small)?;
+    let attached = ioas.attach(device.vfio.clone(), device.id)?;
+    let kind = DeviceKind::Passthrough {
+        page_table_tracker: attached.candidate(),
+        device_tracker: DeviceTracker::candidate(device.vfio.clone()),
+        without_tracker: WithoutTracker::AssumeDirty,
+    };
+    let explanation = Ioas::new().attach(kind, "the device")?.explanation().to_string();
+    println!("# {}", explanation.replace('\n', "\n# "));
+    if let Some(control) = attached.dirty_control() {
+        println!("# dirty bits are {control}");
+    }
+    Ok(())
+}
