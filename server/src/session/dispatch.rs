@@ -15,7 +15,7 @@ const PCI_COMMAND_MASTER: u8 = 1 << 2;
 
 impl Handler for std::sync::Arc<Session> {
     fn version(&self, client: Option<&str>) -> Result<Option<String>, Errno> {
-        Ok(version::announced(client))
+        Ok(Some(version::announced(client)))
     }
 
     fn message(&self, message: &mut Message<'_>) -> Result<Answer, Errno> {

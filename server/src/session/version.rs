@@ -9,16 +9,25 @@ use crate::vfu::{Answer, Handler, Message};
 /// Capabilities that are announced to a client that proposed them (`docs/src/protocol.md`).
 const EXTENSIONS: [&str; 2] = ["mig_data_size", "mig_precopy_info"];
 
-/// The extensions that the client proposed, as a JSON object.
-pub(super) fn announced(client: Option<&str>) -> Option<String> {
-    let client: Value = serde_json::from_str(client?).ok()?;
-    let proposed = client.get("capabilities")?;
-    let announced: Map<String, Value> = EXTENSIONS
+/// Capabilities that libvfio-user announces by itself.
+const OF_THE_LIBRARY: [&str; 2] = ["max_msg_fds", "max_data_xfer_size"];
+
+/// What is to be announced besides what the library does, as a JSON object: the extensions that the client proposed, and null for
+/// what it did not propose and must not get. A client without a document has proposed nothing.
+pub(super) fn announced(client: Option<&str>) -> String {
+    let client: Value = client
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    let proposed = &client["capabilities"];
+    let extensions = EXTENSIONS
         .iter()
-        .filter(|name| proposed.get(name) == Some(&Value::Bool(true)))
-        .map(|name| ((*name).to_owned(), Value::Bool(true)))
-        .collect();
-    Some(Value::Object(announced).to_string())
+        .filter(|name| proposed[**name] == true)
+        .map(|name| ((*name).to_owned(), Value::Bool(true)));
+    let unasked = OF_THE_LIBRARY
+        .iter()
+        .filter(|name| proposed.get(**name).is_none())
+        .map(|name| ((*name).to_owned(), Value::Null));
+    Value::Object(extensions.chain(unasked).collect::<Map<String, Value>>()).to_string()
 }
 
 /// Refuses a client at its VERSION.
@@ -46,17 +55,25 @@ impl Handler for Refusal {
 mod tests {
     use super::announced;
 
+    use serde_json::{Value, json};
+
+    fn answer(client: Option<&str>) -> Value {
+        serde_json::from_str(&announced(client)).expect("it is JSON")
+    }
+
     #[test]
-    fn only_what_the_client_proposed_is_announced() {
-        assert_eq!(announced(None), None);
-        assert_eq!(announced(Some("{}")), None);
-        assert_eq!(
-            announced(Some(r#"{"capabilities":{"max_msg_fds":8}}"#)).as_deref(),
-            Some("{}")
-        );
-        let one = announced(Some(
-            r#"{"capabilities":{"mig_data_size":true,"mig_precopy_info":false}}"#,
-        ));
-        assert_eq!(one.as_deref(), Some(r#"{"mig_data_size":true}"#));
+    fn extensions_are_announced_to_who_proposed_them() {
+        let both = r#"{"capabilities":{"max_msg_fds":8,"max_data_xfer_size":1,"mig_data_size":true,"mig_precopy_info":false}}"#;
+        assert_eq!(answer(Some(both)), json!({"mig_data_size": true}));
+    }
+
+    #[test]
+    fn what_the_client_did_not_propose_is_taken_out() {
+        let nothing = json!({"max_msg_fds": null, "max_data_xfer_size": null});
+        for client in [None, Some("{}"), Some(r#"{"capabilities":{}}"#), Some("[]")] {
+            assert_eq!(answer(client), nothing, "{client:?}");
+        }
+        let fds = Some(r#"{"capabilities":{"max_msg_fds":8}}"#);
+        assert_eq!(answer(fds), json!({"max_data_xfer_size": null}));
     }
 }

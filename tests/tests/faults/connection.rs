@@ -74,6 +74,15 @@ fn version() -> Vec<Control> {
                 },
             )
         }),
+        control("version/capabilities-are-among-those-proposed", || {
+            Rule::edits(
+                Version,
+                |m| is_document(m, br#"{"capabilities":{}}"#),
+                |_, reply| {
+                    reply.payload = version_reply(r#"{"capabilities":{"max_msg_fds":8}}"#);
+                },
+            )
+        }),
         control("version/a-separate-channel-is-offered-to-who-asked", || {
             Rule::edits(
                 Version,

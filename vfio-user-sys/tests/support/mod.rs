@@ -148,7 +148,7 @@ unsafe extern "C" fn on_version(
     json: *const c_char,
     capabilities: *mut *mut c_char,
 ) -> c_int {
-    const ADDED: &CStr = c"{\"added\":true,\"max_msg_fds\":5}";
+    const ADDED: &CStr = c"{\"added\":true,\"max_msg_fds\":5,\"max_data_xfer_size\":null}";
     if json.is_null() {
         return 0;
     }

@@ -67,6 +67,12 @@ pub(super) fn checks() -> Vec<Check> {
             unknown_capability,
         ),
         Check::new(
+            "version/capabilities-are-among-those-proposed",
+            RULES,
+            "The capabilities of the reply are a subset of those proposed.",
+            subset,
+        ),
+        Check::new(
             "version/a-separate-channel-is-offered-to-who-asked",
             Source::Spec("VFIO_USER_VERSION, Reply"),
             "Twin-socket mode is in the reply only if it was proposed, and then with a file descriptor.",
@@ -179,6 +185,27 @@ fn unknown_capability(probe: &Probe<'_>) -> Checked {
     expect::that(!members.contains_key("x_of_another_age"), || {
         "a capability is announced that nobody knows".to_owned()
     })
+}
+
+fn subset(probe: &Probe<'_>) -> Checked {
+    for proposed in [
+        &[][..],
+        &["max_msg_fds"],
+        &["max_data_xfer_size"],
+        &["max_msg_fds", "max_data_xfer_size"],
+    ] {
+        let members: serde_json::Map<String, Value> = proposed
+            .iter()
+            .map(|name| ((*name).to_owned(), json!(64)))
+            .collect();
+        let document = json!({"capabilities": members}).to_string();
+        for name in capabilities(&accepted(probe, 0, 1, Some(&document))?)?.keys() {
+            expect::that(proposed.contains(&name.as_str()), || {
+                format!("`{name}` is announced to a client that proposed {proposed:?}")
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn twin_socket(probe: &Probe<'_>) -> Checked {
