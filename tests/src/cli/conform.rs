@@ -25,7 +25,7 @@ Examples:
 
   One topic, one check, all that is about mapping; and what there is:
     vfio-user-check conform --socket-path=/tmp/s.sock --filter='states/*'
-    vfio-user-check conform --socket-path=/tmp/s.sock --filter=dma/a-region-is-mapped
+    vfio-user-check conform --socket-path=/tmp/s.sock --filter=dma/maps-may-touch
     vfio-user-check conform --socket-path=/tmp/s.sock --filter=map
     vfio-user-check conform --list
 
@@ -201,5 +201,31 @@ impl Observer for Output {
             Format::Tap(tap) => tap.ended(number, check),
             Format::Nothing => Ok(()),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EXAMPLES, chosen, parse_seconds};
+
+    #[test]
+    fn the_examples_choose_checks_that_there_are() {
+        let filters: Vec<&str> = EXAMPLES
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix("--filter="))
+            .collect();
+        assert!(!filters.is_empty());
+        for filter in filters {
+            let filter = filter.trim_matches('\'').parse().expect("a filter");
+            assert!(!chosen(&[filter]).is_empty(), "{EXAMPLES}");
+        }
+    }
+
+    #[test]
+    fn a_time_limit_is_a_time() {
+        assert_eq!(parse_seconds("0.5"), Ok(0.5));
+        for text in ["0", "-1", "NaN", "inf", "1e9", "soon"] {
+            assert!(parse_seconds(text).is_err(), "{text}");
+        }
     }
 }

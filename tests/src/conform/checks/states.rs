@@ -77,6 +77,10 @@ pub(super) fn checks() -> Vec<Check> {
     checks
 }
 
+fn is_p2p(state: MigState) -> bool {
+    matches!(state, MigState::RunningP2p | MigState::PreCopyP2p)
+}
+
 /// A state as it is written in a check's name.
 fn written(state: MigState) -> String {
     state.to_string().to_lowercase().replace('_', "-")
@@ -84,8 +88,14 @@ fn written(state: MigState) -> String {
 
 /// The check of the way between two states.
 fn arc(from: MigState, to: MigState) -> Check {
-    let every = consts::MIGRATION_P2P | consts::MIGRATION_PRE_COPY;
-    let way = path(from, to, every);
+    // The specification has no P2P states: what it says of the others is told without them.
+    let of_the_kernel = is_p2p(from) || is_p2p(to);
+    let flags = if of_the_kernel {
+        consts::MIGRATION_P2P | consts::MIGRATION_PRE_COPY
+    } else {
+        consts::MIGRATION_PRE_COPY
+    };
+    let way = path(from, to, flags);
     let (name, source, about) = match &way {
         Path::Stay => (
             format!("states/{}-stays", written(from)),
@@ -94,12 +104,16 @@ fn arc(from: MigState, to: MigState) -> Check {
         ),
         Path::Forbidden => (
             format!("states/{}-to-{}-is-refused", written(from), written(to)),
-            SPEC,
+            if of_the_kernel { KERNEL } else { SPEC },
             format!("There is no way from {from} to {to}: it is refused, and the device stays."),
         ),
         Path::By(states) => (
             format!("states/{}-to-{}", written(from), written(to)),
-            if states.len() > 1 { COMPLEX } else { SPEC },
+            match states.len() {
+                _ if of_the_kernel => UAPI,
+                1 => SPEC,
+                _ => COMPLEX,
+            },
             format!("{from} leads to {to}{}.", by(states)),
         ),
     };
