@@ -19,8 +19,11 @@ use vfio_user_check::wire::Command;
 /// How long a sound server may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a faulty one may take: some faults are seen by waiting.
+/// How long a faulty one may take where being late is a failure like any other: some faults are seen by waiting.
 const IMPATIENCE: Duration = Duration::from_millis(700);
+
+/// How long a faulty one may take where some checks must pass.
+const MODERATION: Duration = Duration::from_secs(4);
 
 /// Runs checks on the host behind proxies with these rules.
 fn conform(host: &Host, rules: Vec<Rule>, checks: &[Check], timeout: Duration) -> Report {
@@ -35,9 +38,10 @@ fn conform(host: &Host, rules: Vec<Rule>, checks: &[Check], timeout: Duration) -
         })
         .collect();
     let sockets: Vec<PathBuf> = proxies.iter().map(|proxy| proxy.path().to_owned()).collect();
-    let subject = Subject::new(sockets, timeout);
-    subject.settle().expect("the server takes clients");
-    run(&subject, checks, &mut Silent)
+    // A busy machine may be late, and a server that is late here is no finding.
+    let sound = Subject::new(sockets.clone(), PATIENCE);
+    sound.settle().expect("the server takes clients");
+    run(&Subject::new(sockets, timeout), checks, &mut Silent)
 }
 
 fn only(name: &str) -> Vec<Check> {
@@ -125,7 +129,7 @@ fn a_server_that_hangs_fails_one_check_and_the_run_goes_on() {
     let hangs = Rule::swallows(Command::DeviceGetRegionInfo, |message| {
         message.header.id == 0xc0de
     });
-    let report = conform(&host, vec![hangs], &some(&THREE), IMPATIENCE);
+    let report = conform(&host, vec![hangs], &some(&THREE), MODERATION);
     assert_eq!(report.checks[0].verdict, Verdict::Pass);
     let Verdict::Fail(reason) = &report.checks[1].verdict else {
         panic!("{report:#?}");
@@ -138,7 +142,7 @@ fn a_server_that_hangs_fails_one_check_and_the_run_goes_on() {
 fn a_server_that_is_gone_fails_the_check_that_it_went_in_and_the_rest_is_skipped() {
     let host = Host::start(1);
     // One to see that it is there, the check, and one to see that it is there still.
-    let report = conform(&host, vec![Rule::Clients(2)], &some(&THREE), IMPATIENCE);
+    let report = conform(&host, vec![Rule::Clients(2)], &some(&THREE), MODERATION);
     let Verdict::Fail(reason) = &report.checks[0].verdict else {
         panic!("{report:#?}");
     };
