@@ -5,7 +5,9 @@
 mod copies;
 mod migrations;
 mod mmio;
+mod reports;
 mod stats;
+mod vms;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,10 @@ pub enum Command {
     Copies(copies::Args),
     /// Migrations: sizes of the guest by parts of it that are rewritten.
     Migrations(migrations::Args),
+    /// Migrations of VMs with QEMU: what a device adds to downtime, time and bytes.
+    Vms(vms::Args),
+    /// Readings of a large guest's DMA log, through QEMU's client.
+    Reports(reports::Args),
 }
 
 /// Where the figures go.
@@ -58,5 +64,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Mmio(args) => mmio::run(args),
         Command::Copies(args) => copies::run(args),
         Command::Migrations(args) => migrations::run(args),
+        Command::Vms(args) => vms::run(args),
+        Command::Reports(args) => reports::run(args),
     }
 }

@@ -13,6 +13,7 @@ mod events;
 mod failure;
 mod journey;
 mod kills;
+mod measure;
 mod moves;
 mod phases;
 mod place;
@@ -22,8 +23,10 @@ mod stage;
 mod vm;
 
 pub use failure::{Failure, Result};
-pub use setup::{Launcher, Setup};
+pub use measure::Load;
+pub use setup::{Launcher, Setup, launcher};
 
+use crate::record::Recorder;
 use crate::report::vm::{Outcome, ScenarioReport};
 use stage::Stage;
 
@@ -155,20 +158,27 @@ pub fn find(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
 }
 
+/// Migrates a VM under a load with QEMU's own defaults, once, and checks it as every scenario does; nothing is looked at meanwhile
+/// that could slow it down. What the migration took is in the report.
+pub fn measure(load: Load, setup: &Setup) -> ScenarioReport {
+    run_with(load.scenario(), setup, Recorder::new().blind())
+}
+
 /// Plays a scenario. What could not be done or did not hold is in the report.
 pub fn run(scenario: &Scenario, setup: &Setup) -> ScenarioReport {
-    let mut stage = match Stage::new(setup) {
-        Ok(stage) => stage,
+    run_with(scenario, setup, Recorder::new())
+}
+
+/// Plays a scenario, written down by a given recorder.
+pub fn run_with(scenario: &Scenario, setup: &Setup, recorder: Recorder) -> ScenarioReport {
+    let folder = match tempfile::tempdir() {
+        Ok(folder) => folder,
         Err(error) => {
-            let failed = Outcome::Failed(error.to_string());
-            return crate::record::Recorder::new().finish(
-                scenario.name,
-                scenario.description,
-                failed,
-                String::new(),
-            );
+            let failed = Outcome::Failed(format!("no folder for the scenario: {error}"));
+            return recorder.finish(scenario.name, scenario.description, failed, String::new());
         }
     };
+    let mut stage = Stage::new(setup, recorder, folder);
     let outcome = match (scenario.script)(&mut stage) {
         Ok(()) => Outcome::Passed,
         Err(error @ Failure::Missing(_)) => Outcome::Skipped(error.to_string()),

@@ -5,10 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::spawn::ServerCommand;
+
 /// Makes the command of a server process that listens at all of some sockets. A folder is for files that it needs.
 ///
 /// `None`: one process of this server does not serve so many.
 pub type Launcher = Arc<dyn Fn(&[PathBuf], &Path) -> io::Result<Option<Command>> + Send + Sync>;
+
+/// Starts a server by its command line.
+pub fn launcher(server: &ServerCommand) -> Launcher {
+    let server = server.clone();
+    Arc::new(move |sockets, _| Ok(server.at(sockets)))
+}
 
 /// Programs that a scenario puts together.
 #[derive(Clone)]

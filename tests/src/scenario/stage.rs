@@ -56,13 +56,13 @@ pub(super) struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    pub(super) fn new(setup: &'a Setup) -> Result<Self> {
-        Ok(Self {
+    pub(super) fn new(setup: &'a Setup, recorder: Recorder, folder: TempDir) -> Self {
+        Self {
             setup,
-            recorder: Recorder::new(),
-            folder: tempfile::tempdir()?,
+            recorder,
+            folder,
             machines: 0,
-        })
+        }
     }
 
     /// What the scenario is played with.
