@@ -9,15 +9,24 @@ target_dir() {
     (cd "$root" && cargo metadata --format-version=1 --no-deps) | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
 }
 
+# vm_config NAME SOCKET...: the configuration of a host with one VM, and a dma device at each socket.
+vm_config() {
+    local name=$1 socket
+    shift
+    printf '[[vm]]\nname = "%s"\n' "$name"
+    for socket in "$@"; do
+        printf '\n[[vm.device]]\nkind = "dma"\nsocket-path = "%s"\nworkers = 2\n' "$socket"
+    done
+}
+
 # start_server PAGETRAIL FOLDER NAME DEVICES: one process, one VM, sockets FOLDER/NAME0.sock and so on.
 start_server() {
     local pagetrail=$1 folder=$2 name=$3 devices=$4 i
-    {
-        printf '[[vm]]\nname = "%s"\n' "$name"
-        for ((i = 0; i < devices; i++)); do
-            printf '\n[[vm.device]]\nkind = "dma"\nsocket-path = "%s/%s%d.sock"\nworkers = 2\n' "$folder" "$name" "$i"
-        done
-    } >"$folder/$name.toml"
+    local sockets=()
+    for ((i = 0; i < devices; i++)); do
+        sockets+=("$folder/$name$i.sock")
+    done
+    vm_config "$name" "${sockets[@]}" >"$folder/$name.toml"
     "$pagetrail" --log=warn serve "$folder/$name.toml" &
     server_pids+=("$!")
     for ((i = 0; i < devices; i++)); do

@@ -7,6 +7,7 @@ mod conform;
 mod migrate;
 mod render;
 mod size;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Check a server against the specification, message by message.
     Conform(conform::Args),
+    /// Migrate VMs with real guests between QEMU processes, scenario by scenario.
+    Vm(Box<vm::Args>),
     /// Make a page for a browser, or a JUnit suite, of a report that was saved as JSON.
     Render(render::Args),
     /// Measure servers from the client's side.
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
     let ended = match cli.command {
         Command::Migrate(args) => migrate::run(&args),
         Command::Conform(args) => conform::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Render(args) => render::run(&args),
         Command::Bench(command) => crate::bench::run(&command).map(|()| Ended::Passed),
         Command::Completions { shell } => {

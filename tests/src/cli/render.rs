@@ -43,16 +43,10 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    /// Writes the files, and the summary to standard output unless the JSON goes there.
-    pub(super) fn write(&self, report: &VmReport) -> anyhow::Result<Ended> {
-        let json_on_stdout = self.json.as_deref() == Some(Path::new("-"));
-        if let Some(path) = &self.json {
-            let json = serde_json::to_string(report)?;
-            if json_on_stdout {
-                writeln!(std::io::stdout(), "{json}")?;
-            } else {
-                write_file(path, &json)?;
-            }
+    /// Writes the files. A run that is cut short leaves what it had by then.
+    pub(super) fn write_files(&self, report: &VmReport) -> anyhow::Result<()> {
+        if let Some(path) = self.json.as_deref().filter(|path| *path != Path::new("-")) {
+            write_file(path, &serde_json::to_string(report)?)?;
         }
         if let Some(path) = &self.junit {
             write_file(path, &vm::suite(report).xml())?;
@@ -60,8 +54,17 @@ impl Outputs {
         if let Some(path) = &self.html {
             write_file(path, &report::html(report))?;
         }
-        if !json_on_stdout {
-            write!(std::io::stdout(), "{}", vm::text(report))?;
+        Ok(())
+    }
+
+    /// Writes the files, and to standard output the summary, or the JSON where that is to go there.
+    pub(super) fn write(&self, report: &VmReport) -> anyhow::Result<Ended> {
+        self.write_files(report)?;
+        let mut out = std::io::stdout().lock();
+        if self.json.as_deref() == Some(Path::new("-")) {
+            writeln!(out, "{}", serde_json::to_string(report)?)?;
+        } else {
+            write!(out, "{}", vm::text(report))?;
         }
         Ok(ended(report))
     }
