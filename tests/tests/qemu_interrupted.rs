@@ -20,6 +20,11 @@ fn a_killed_destination_leaves_the_vm_at_work_at_the_source() {
 }
 
 #[test]
+fn a_killed_server_of_the_source_costs_the_device_alone() {
+    play("kill-source-server");
+}
+
+#[test]
 fn a_killed_server_of_the_destination_leaves_the_vm_at_work_at_the_source() {
     play("kill-dest-server");
 }
