@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::Host;
-use faults::Control;
-use proxy::{Proxy, Rule};
+use faults::{Control, put};
+use proxy::{Proxy, Rule, always};
 use vfio_user_check::conform::{Check, Report, Silent, Subject, Verdict, registry, run};
 use vfio_user_check::wire::Command;
 
@@ -152,5 +152,34 @@ fn a_server_that_is_gone_fails_the_check_that_it_went_in_and_the_rest_is_skipped
             panic!("{check:#?}");
         };
         assert!(reason.contains("gone since device/info-is-whole"), "{reason}");
+    }
+}
+
+/// Changes every reply to a command by overwriting 32-bit fields with the largest number.
+fn boasts(command: Command, fields: &'static [usize]) -> Rule {
+    Rule::edits(command, always, move |_, reply| {
+        for field in fields {
+            put(reply, *field, &[0xff; 4]);
+        }
+    })
+}
+
+#[test]
+fn a_server_that_boasts_neither_stops_the_run_nor_brings_it_down() {
+    let host = Host::start(2);
+    let limits = br#"{"capabilities":{"max_msg_fds":4294967295,"max_data_xfer_size":18446744073709551615,"max_dma_maps":18446744073709551615}}"#;
+    for rules in [
+        vec![boasts(Command::DeviceGetInfo, &[8, 12])],
+        vec![boasts(Command::DeviceGetRegionInfo, &[0, 12, 16, 20])],
+        vec![boasts(Command::DeviceGetIrqInfo, &[0, 12])],
+        vec![boasts(Command::MigDataRead, &[0, 4])],
+        vec![boasts(Command::DeviceFeature, &[0, 8, 16, 24])],
+        vec![Rule::edits(Command::Version, always, |_, reply| {
+            reply.payload = [&[0, 0, 1, 0], limits.as_slice(), &[0]].concat();
+        })],
+    ] {
+        let report = conform(&host, rules, &registry::all(), MODERATION);
+        assert_eq!(report.checks.len(), registry::all().len());
+        assert!(report.failed() > 0, "{report:#?}");
     }
 }

@@ -5,8 +5,8 @@ use zerocopy::IntoBytes;
 use crate::client::{Client, Message};
 use crate::conform::ask::{Answer, Ask, parsed};
 use crate::conform::check::{Check, Checked, Source, skip};
-use crate::conform::expect;
 use crate::conform::probe::Probe;
+use crate::conform::{expect, needs};
 use crate::wire::{Command, RegionAccess, RegionInfo, WriteMultiEntry, consts};
 
 const READ: Source = Source::Spec("VFIO_USER_REGION_READ");
@@ -167,7 +167,7 @@ fn write_echo(probe: &Probe<'_>) -> Checked {
 
 fn unknown_regions(probe: &Probe<'_>) -> Checked {
     let mut client = probe.ready()?;
-    let regions = client.device_info()?.num_regions;
+    let regions = needs::regions(&mut client)?;
     for region in [regions, regions + 7, u32::MAX] {
         read(&mut client, region, 0, 4)?.refused(&format!("a read of region {region}"))?;
         write(&mut client, region, 0, &[0; 4])?.refused(&format!("a write of region {region}"))?;
@@ -177,7 +177,7 @@ fn unknown_regions(probe: &Probe<'_>) -> Checked {
 
 /// The device's regions.
 fn regions(client: &mut Client) -> Checked<Vec<RegionInfo>> {
-    let count = client.device_info()?.num_regions;
+    let count = needs::regions(client)?;
     let describe = |index| Ok(client.region_info(index)?.info);
     (0..count).map(describe).collect()
 }
@@ -188,7 +188,13 @@ fn bounds(probe: &Probe<'_>) -> Checked {
         if info.size == 0 || info.flags & consts::REGION_FLAG_READ == 0 {
             continue;
         }
-        for offset in [info.size - 1, info.size, info.size + 4, u64::MAX - 3, u64::MAX] {
+        for offset in [
+            info.size - 1,
+            info.size,
+            info.size.saturating_add(4),
+            u64::MAX - 3,
+            u64::MAX,
+        ] {
             let what = format!(
                 "8 bytes at {offset:#x} of region {} ({:#x} bytes)",
                 info.index, info.size
@@ -253,7 +259,11 @@ fn flags(probe: &Probe<'_>) -> Checked {
 
 fn too_long(probe: &Probe<'_>) -> Checked {
     let most = probe.ready()?.capabilities().max_data_xfer_size() as u64;
-    for count in [most + 1, most * 2, u64::from(u32::MAX)] {
+    for count in [
+        most.saturating_add(1),
+        most.saturating_mul(2),
+        u64::from(u32::MAX),
+    ] {
         let Ok(count) = u32::try_from(count) else { continue };
         let mut client = probe.ready()?;
         let what = format!("a read of {count} bytes, where {most} are the most");

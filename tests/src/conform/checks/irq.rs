@@ -5,8 +5,8 @@ use zerocopy::IntoBytes;
 use crate::client::Client;
 use crate::conform::ask::{Answer, Ask, parsed};
 use crate::conform::check::{Check, Checked, Source};
-use crate::conform::expect;
 use crate::conform::probe::Probe;
+use crate::conform::{expect, needs};
 use crate::wire::{Command, IrqInfo, consts};
 
 const REPLY: Source = Source::Spec("VFIO_USER_DEVICE_GET_IRQ_INFO, Reply");
@@ -66,7 +66,7 @@ fn describe(client: &mut Client, index: u32) -> Checked<IrqInfo> {
 
 fn every_index(probe: &Probe<'_>) -> Checked {
     let mut client = probe.ready()?;
-    for index in 0..client.device_info()?.num_irqs {
+    for index in 0..needs::interrupts(&mut client)? {
         let info = describe(&mut client, index)?;
         expect::number("the index", info.index, index)?;
         expect::number("argsz", info.argsz, SIZE)?;
@@ -81,7 +81,7 @@ fn every_index(probe: &Probe<'_>) -> Checked {
 
 fn unknown(probe: &Probe<'_>) -> Checked {
     let mut client = probe.ready()?;
-    let indexes = client.device_info()?.num_irqs;
+    let indexes = needs::interrupts(&mut client)?;
     for index in [indexes, indexes + 1, u32::MAX] {
         ask(&mut client, index, SIZE)?.refused(&format!("GET_IRQ_INFO of index {index}"))?;
     }
@@ -90,7 +90,7 @@ fn unknown(probe: &Probe<'_>) -> Checked {
 
 fn counts(probe: &Probe<'_>) -> Checked {
     let mut client = probe.ready()?;
-    let indexes = client.device_info()?.num_irqs;
+    let indexes = needs::interrupts(&mut client)?;
     for (index, most) in [
         (consts::IRQ_INTX, 1),
         (consts::IRQ_MSI, 32),

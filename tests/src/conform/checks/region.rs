@@ -8,8 +8,8 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::client::{Client, Message};
 use crate::conform::ask::{Answer, Ask, parsed};
 use crate::conform::check::{Check, Checked, Source, fail, skip};
-use crate::conform::expect;
 use crate::conform::probe::Probe;
+use crate::conform::{expect, needs};
 use crate::wire::{CapHeader, Command, RegionInfo, RegionIoFds, SparseMmapArea, SparseMmapHeader, consts};
 
 const REPLY: Source = Source::Spec("VFIO_USER_DEVICE_GET_REGION_INFO, Reply");
@@ -131,7 +131,7 @@ fn describe(client: &mut Client, index: u32) -> Checked<(RegionInfo, Message)> {
 /// Does something with every region's description.
 fn each_region(probe: &Probe<'_>, mut look: impl FnMut(&RegionInfo, &Message) -> Checked) -> Checked {
     let mut client = probe.ready()?;
-    for index in 0..client.device_info()?.num_regions {
+    for index in 0..needs::regions(&mut client)? {
         let (info, reply) = describe(&mut client, index)?;
         look(&info, &reply)?;
     }
@@ -140,7 +140,7 @@ fn each_region(probe: &Probe<'_>, mut look: impl FnMut(&RegionInfo, &Message) ->
 
 fn unknown(probe: &Probe<'_>) -> Checked {
     let mut client = probe.ready()?;
-    let regions = client.device_info()?.num_regions;
+    let regions = needs::regions(&mut client)?;
     for index in [regions, regions + 1, u32::MAX] {
         ask(&mut client, index, ROOM)?.refused(&format!("GET_REGION_INFO of region {index}"))?;
     }
@@ -158,7 +158,7 @@ fn config_space(probe: &Probe<'_>) -> Checked {
 
 fn little_room(probe: &Probe<'_>) -> Checked {
     let mut client = probe.ready()?;
-    for index in 0..client.device_info()?.num_regions {
+    for index in 0..needs::regions(&mut client)? {
         for argsz in [0, 8, 31, 32, 33, 40, 56] {
             if let Answer::Done(reply) = ask(&mut client, index, argsz)? {
                 expect::that(reply.payload.len() <= argsz as usize, || {
@@ -176,7 +176,7 @@ fn little_room(probe: &Probe<'_>) -> Checked {
 fn caps_wait(probe: &Probe<'_>) -> Checked {
     let mut client = probe.ready()?;
     let mut seen = false;
-    for index in 0..client.device_info()?.num_regions {
+    for index in 0..needs::regions(&mut client)? {
         let (whole, reply) = describe(&mut client, index)?;
         if whole.flags & consts::REGION_FLAG_CAPS == 0 {
             continue;
@@ -316,7 +316,7 @@ fn sparse_areas(probe: &Probe<'_>) -> Checked {
 fn can_be_mapped(probe: &Probe<'_>) -> Checked {
     let mut client = probe.ready()?;
     let mut seen = false;
-    for index in 0..client.device_info()?.num_regions {
+    for index in 0..needs::regions(&mut client)? {
         let (info, mut reply) = describe(&mut client, index)?;
         if info.flags & consts::REGION_FLAG_MMAP == 0 || reply.fds.is_empty() {
             continue;
@@ -357,7 +357,7 @@ fn ask_io_fds(client: &mut Client, index: u32, argsz: u32) -> Checked<Answer> {
 fn io_fds(probe: &Probe<'_>) -> Checked {
     let mut client = probe.ready()?;
     let mut seen = false;
-    for index in 0..client.device_info()?.num_regions {
+    for index in 0..needs::regions(&mut client)? {
         let Answer::Done(reply) = ask_io_fds(&mut client, index, ROOM)? else {
             continue;
         };
@@ -404,7 +404,7 @@ fn io_fds_of(index: u32, size: u64, reply: &Message) -> Checked<bool> {
 
 fn io_fds_unknown(probe: &Probe<'_>) -> Checked {
     let mut client = probe.ready()?;
-    let regions = client.device_info()?.num_regions;
+    let regions = needs::regions(&mut client)?;
     for index in [regions, u32::MAX] {
         ask_io_fds(&mut client, index, ROOM)?.refused(&format!("GET_REGION_IO_FDS of region {index}"))?;
     }
@@ -413,7 +413,7 @@ fn io_fds_unknown(probe: &Probe<'_>) -> Checked {
 
 fn io_fds_little_room(probe: &Probe<'_>) -> Checked {
     let mut client = probe.ready()?;
-    for index in 0..client.device_info()?.num_regions {
+    for index in 0..needs::regions(&mut client)? {
         for argsz in [0, 15, 16, 17, 55] {
             if let Answer::Done(reply) = ask_io_fds(&mut client, index, argsz)? {
                 expect::that(reply.payload.len() <= argsz as usize, || {

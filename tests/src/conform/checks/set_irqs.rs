@@ -8,8 +8,8 @@ use zerocopy::IntoBytes;
 use crate::client::Client;
 use crate::conform::ask::{Answer, Ask};
 use crate::conform::check::{Check, Checked, Source, skip};
-use crate::conform::expect;
 use crate::conform::probe::Probe;
+use crate::conform::{expect, needs};
 use crate::vmm::{Capability, ConfigSpace, Interrupts, IrqKind};
 use crate::wire::{Command, IrqInfo, IrqSet, consts};
 
@@ -197,7 +197,7 @@ impl Connected {
 
 /// The kinds of interrupt that have vectors and signal eventfds.
 fn usable(client: &mut Client) -> Checked<Vec<IrqKind>> {
-    let indexes = client.device_info()?.num_irqs;
+    let indexes = needs::interrupts(client)?;
     let mut kinds = Vec::new();
     for kind in [IrqKind::Msix, IrqKind::Msi, IrqKind::Intx] {
         if kind.index() >= indexes {
@@ -319,7 +319,7 @@ fn mask(probe: &Probe<'_>) -> Checked {
 }
 
 fn combinations(probe: &Probe<'_>) -> Checked {
-    let indexes = probe.ready()?.device_info()?.num_irqs;
+    let indexes = needs::interrupts(&mut probe.ready()?)?;
     for index in 0..indexes {
         let mut client = probe.ready()?;
         for data in [NONE, BOOL, EVENTFD] {
@@ -346,7 +346,7 @@ fn combinations(probe: &Probe<'_>) -> Checked {
 
 fn unknown_index(probe: &Probe<'_>) -> Checked {
     let mut client = probe.ready()?;
-    let indexes = client.device_info()?.num_irqs;
+    let indexes = needs::interrupts(&mut client)?;
     for index in [indexes, indexes + 1, u32::MAX] {
         for flags in [NONE | TRIGGER, EVENTFD | TRIGGER] {
             set(&mut client, flags, index, (0, 1), &[], &[])?.refused(&format!("index {index}"))?;
@@ -357,12 +357,12 @@ fn unknown_index(probe: &Probe<'_>) -> Checked {
 
 fn out_of_range(probe: &Probe<'_>) -> Checked {
     let mut client = probe.ready()?;
-    for index in 0..client.device_info()?.num_irqs {
+    for index in 0..needs::interrupts(&mut client)? {
         let count = client.irq_info(index)?.count;
         for range in [
             (count, 1),
-            (0, count + 1),
-            (count + 1, 1),
+            (0, count.saturating_add(1)),
+            (count.saturating_add(1), 1),
             (u32::MAX, 2),
             (1, u32::MAX),
             (u32::MAX, u32::MAX),

@@ -154,7 +154,7 @@ fn ends_in_mid_message(probe: &Probe<'_>) -> Checked {
 fn unneeded_fds(probe: &Probe<'_>) -> Checked {
     let file = memory_file(4096, Backing::Sealed)?;
     let most = probe.ready()?.capabilities().max_msg_fds();
-    for count in [1, most, most + 1, consts::SCM_MAX_FD] {
+    for count in [1, most, most.saturating_add(1), consts::SCM_MAX_FD] {
         let mut client = probe.ready()?;
         let fds: Vec<BorrowedFd<'_>> = vec![file.as_fd(); count.min(consts::SCM_MAX_FD)];
         client.ask_with(Command::DeviceGetInfo, get_info().as_bytes(), &fds)?;

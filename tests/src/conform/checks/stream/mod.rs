@@ -19,6 +19,9 @@ const RESUMING: Source = Source::Spec("Direct State Transitions: RESUMING -> STO
 /// Most bytes of a stream: one that never ends is at fault.
 const MOST: usize = 256 << 20;
 
+/// Most reads of a stream.
+const MOST_READS: usize = 1 << 16;
+
 /// Bytes of a message where it does not matter.
 const CHUNK: u32 = 1 << 16;
 
@@ -48,7 +51,7 @@ fn pre_copying(probe: &Probe<'_>) -> Checked<Client> {
 /// Reads a stream up to the empty answer that ends it.
 pub(super) fn read_to_end(client: &mut Client, chunk: u32) -> Checked<Vec<u8>> {
     let mut stream = Vec::new();
-    loop {
+    for _ in 0..MOST_READS {
         let data = client.mig_data_read(chunk)?;
         if data.is_empty() {
             return Ok(stream);
@@ -58,6 +61,7 @@ pub(super) fn read_to_end(client: &mut Client, chunk: u32) -> Checked<Vec<u8>> {
             format!("the stream has more than {MOST} bytes")
         })?;
     }
+    fail(format!("the stream does not end in {MOST_READS} reads"))
 }
 
 /// Writes a stream.
