@@ -6,7 +6,7 @@ pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 pub(crate) use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
 #[cfg(not(loom))]
-pub(crate) use parking_lot::Mutex;
+pub(crate) use parking_lot::{Condvar, Mutex};
 
 #[cfg(loom)]
 pub(crate) use modelled::Mutex;

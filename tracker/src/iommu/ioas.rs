@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::sync::Arc;
+#[cfg(not(loom))]
+use std::time::{Duration, Instant};
 
 use iommufd_ioctls::{AttachHwpt, IommuFd};
 
@@ -51,6 +53,8 @@ impl KernelIoas {
             leaves,
             page,
             state: Mutex::new(state),
+            #[cfg(not(loom))]
+            freed: crate::sync::Condvar::new(),
         });
         let tracker = Arc::new(IommuTracker::new(core.clone()));
         Ok(Self { core, tracker })
@@ -72,17 +76,59 @@ impl KernelIoas {
         if range.last().get() >= IOVA_END {
             return Err(IommuError::OutOfReach(range));
         }
-        if self.core.state.lock().mappings.overlap(&range) {
+        if !self.core.state.lock().mappings.reserve(range) {
             return Err(IommuError::Mapped(range));
         }
-        // Two that race for a range are told apart by the kernel, which maps nothing twice.
-        let hold = self
+        let made = self
             .core
             .kernel
-            .map(self.core.ioas, range, Memory { file, offset }, access)
-            .map_err(|source| IommuError::Map { range, source })?;
-        self.core.state.lock().mappings.insert(range, access, hold);
+            .map(self.core.ioas, range, Memory { file, offset }, access);
+        let mut state = self.core.state.lock();
+        state.mappings.release(&range);
+        match made {
+            Ok(hold) => state.mappings.insert(range, access, hold),
+            Err(source) => {
+                self.core.is_free_now();
+                return Err(IommuError::Map { range, source });
+            }
+        }
         Ok(())
+    }
+
+    /// As [`map`](Self::map), but waits for up to `patience` until others have unmapped what is in the way.
+    ///
+    /// Of several clients that map and unmap the same memory, each in its own order, one may be ahead of another.
+    ///
+    /// # Errors
+    /// As of [`map`](Self::map); [`IommuError::Mapped`] once the time is up.
+    #[cfg(not(loom))]
+    pub fn map_when_free(
+        &self,
+        range: IovaRange,
+        file: &File,
+        offset: u64,
+        access: Access,
+        patience: Duration,
+    ) -> Result<(), IommuError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.map(range, file, offset, access) {
+                Err(IommuError::Mapped(_)) if self.becomes_free(&range, deadline) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits until nothing is in the way of a mapping of `range`. Returns whether that was so before the deadline.
+    #[cfg(not(loom))]
+    fn becomes_free(&self, range: &IovaRange, deadline: Instant) -> bool {
+        let mut state = self.core.state.lock();
+        while state.mappings.overlap(range) {
+            if self.core.freed.wait_until(&mut state, deadline).timed_out() {
+                return !state.mappings.overlap(range);
+            }
+        }
+        true
     }
 
     /// Undoes the [`map`](Self::map) of exactly `range`. What devices wrote there stays due.

@@ -9,6 +9,8 @@ use crate::{Iova, IovaRange};
 #[derive(Debug, Default)]
 pub(super) struct Mappings {
     by_start: BTreeMap<Iova, Mapping>,
+    /// Taken by mappings that the kernel is making. They have no bits to be read yet.
+    in_the_making: Vec<IovaRange>,
 }
 
 #[derive(Debug)]
@@ -19,6 +21,20 @@ struct Mapping {
 }
 
 impl Mappings {
+    /// Takes `range` for a mapping to be made. Returns whether it is free.
+    pub(super) fn reserve(&mut self, range: IovaRange) -> bool {
+        let is_free = !self.overlap(&range);
+        if is_free {
+            self.in_the_making.push(range);
+        }
+        is_free
+    }
+
+    /// Gives back what was [reserved](Self::reserve).
+    pub(super) fn release(&mut self, range: &IovaRange) {
+        self.in_the_making.retain(|reserved| reserved != range);
+    }
+
     pub(super) fn insert(&mut self, range: IovaRange, access: Access, hold: Hold) {
         let mapping = Mapping {
             last: range.last(),
@@ -38,9 +54,10 @@ impl Mappings {
         (mapping.last == range.last()).then_some(mapping.access)
     }
 
-    /// Whether any of `range` is mapped.
+    /// Whether any of `range` is mapped or about to be.
     pub(super) fn overlap(&self, range: &IovaRange) -> bool {
-        self.overlapping(range).next().is_some()
+        let is_in_the_making = self.in_the_making.iter().any(|reserved| reserved.overlaps(range));
+        is_in_the_making || self.overlapping(range).next().is_some()
     }
 
     /// The ranges that have to be read for the dirty bits of `range`: all of it that devices can write, without holes,
@@ -125,6 +142,16 @@ mod tests {
     fn of_small_pages_whole_ones_are_read() {
         let to_read = mappings().to_read(&IovaRange::of(PAGE + 5, 2 * PAGE), Leaves::Small, PAGE);
         assert_eq!(to_read, [pages(1, 2)]);
+    }
+
+    #[test]
+    fn what_is_about_to_be_mapped_is_in_the_way_and_has_no_bits() {
+        let mut mappings = mappings();
+        assert!(mappings.reserve(pages(10, 5)));
+        assert!(!mappings.reserve(pages(12, 8)) && !mappings.reserve(pages(0, 1)));
+        assert!(mappings.to_read(&pages(10, 5), Leaves::Small, PAGE).is_empty());
+        mappings.release(&pages(10, 5));
+        assert!(mappings.reserve(pages(12, 8)));
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub(super) struct Core {
     /// The size of a page of memory.
     pub(super) page: u64,
     pub(super) state: Mutex<State>,
+    /// Something is not in the way of mappings any more.
+    #[cfg(not(loom))]
+    pub(super) freed: crate::sync::Condvar,
 }
 
 #[derive(Debug)]
@@ -66,7 +69,14 @@ impl Core {
         }
         result?;
         state.mappings.remove(range);
+        self.is_free_now();
         Ok(())
+    }
+
+    /// Tells those who wait for room.
+    pub(super) fn is_free_now(&self) {
+        #[cfg(not(loom))]
+        self.freed.notify_all();
     }
 
     /// Keeps the dirty bits of a mapping that goes, if nobody can set any more of them.

@@ -1,5 +1,7 @@
 //! What happens to bits when mappings, devices and page tables come and go.
 
+use std::time::Duration;
+
 use super::*;
 use crate::iommu::IommuError;
 use crate::iommu::model::LARGE;
@@ -240,4 +242,26 @@ fn what_is_not_a_mapping_is_refused() {
         map(pages((1 << 40) - 1, 2)),
         Err(IommuError::OutOfReach(_))
     ));
+}
+
+#[test]
+fn a_map_waits_for_the_unmap_of_what_is_in_the_way() {
+    let bench = Bench::small();
+    bench.map(pages(0, 4));
+    let file = File::open("/dev/null").unwrap();
+    let map = |patience| {
+        bench
+            .ioas
+            .map_when_free(pages(2, 8), &file, 0, Access::Write, patience)
+    };
+    assert!(matches!(
+        map(Duration::from_millis(1)),
+        Err(IommuError::Mapped(_))
+    ));
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| map(Duration::from_mins(1)));
+        bench.ioas.unmap(pages(0, 4)).unwrap();
+        waits.join().unwrap().unwrap();
+    });
+    bench.ioas.unmap(pages(2, 8)).unwrap();
 }
