@@ -25,6 +25,15 @@ pub fn seconds(value: f64) -> String {
     }
 }
 
+/// Seconds with a fitting unit, or minutes and seconds where it is long.
+pub(super) fn duration(value: f64) -> String {
+    if value < 120.0 {
+        return seconds(value);
+    }
+    let whole = value.round() as u64;
+    format!("{} min {} s", whole / 60, whole % 60)
+}
+
 /// So many devices.
 pub(super) fn devices(count: usize) -> String {
     match count {
@@ -48,7 +57,7 @@ pub fn count(value: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes, count, seconds};
+    use super::{bytes, count, duration, seconds};
 
     #[test]
     fn figures_have_fitting_units() {
@@ -57,5 +66,12 @@ mod tests {
         assert_eq!(seconds(0.0123), "12.3 ms");
         assert_eq!(count(1_234_567), "1 234 567");
         assert_eq!(count(999), "999");
+    }
+
+    #[test]
+    fn long_times_are_told_in_minutes() {
+        assert_eq!(duration(59.5), "59.50 s");
+        assert_eq!(duration(1375.4), "22 min 55 s");
+        assert_eq!(duration(0.0), "0 ns");
     }
 }

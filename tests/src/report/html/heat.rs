@@ -14,7 +14,7 @@ const FRAME: Frame = Frame {
     width: 1280.0,
     height: 340.0,
     left: 84.0,
-    right: 12.0,
+    right: 20.0,
     top: 24.0,
     bottom: 28.0,
 };

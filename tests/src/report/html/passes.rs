@@ -20,6 +20,9 @@ const FRAME: Frame = Frame {
 /// Bars up to which each bears its value.
 const LABELLED_BARS: usize = 12;
 
+/// Width of the name of a pass.
+const NAME: f64 = 28.0;
+
 /// Widest bar.
 const BAR: f64 = 40.0;
 
@@ -87,6 +90,10 @@ impl Group<'_> {
     fn place(&self, index: usize) -> f64 {
         self.begin + self.step * index as f64
     }
+
+    fn middle(&self, index: usize) -> f64 {
+        self.place(index) + self.step / 2.0
+    }
 }
 
 /// The migrations side by side, with a gap of half a bar between two.
@@ -108,12 +115,23 @@ fn groups(migrations: &[Migration], passes: usize) -> Vec<Group<'_>> {
 
 fn picture(migrations: &[Migration], passes: usize) -> Markup {
     let scale = Pages::of(migrations);
+    let groups = groups(migrations, passes);
+    // As many names below the bars as there is room for.
+    let every = groups
+        .first()
+        .map_or(1, |group| (NAME / group.step).ceil() as usize);
     html! {
         svg viewBox=(FRAME.view_box()) role="img" aria-label=(alternative(migrations, passes)) {
             (rulers(&FRAME, scale.lines()))
-            @for group in groups(migrations, passes) {
+            @for group in groups {
                 @for (index, pass) in group.migration.passes.iter().enumerate() {
-                    (bar(pass, group.place(index), group.step, &scale, passes <= LABELLED_BARS))
+                    (bar(pass, group.place(index), group.step, &scale))
+                    @if passes <= LABELLED_BARS {
+                        (value(pass, group.middle(index), &scale))
+                    }
+                    @if index.is_multiple_of(every) {
+                        (tick(pass, group.middle(index)))
+                    }
                 }
                 @if migrations.len() > 1 {
                     (group_name(&group))
@@ -133,7 +151,7 @@ fn group_name(group: &Group<'_>) -> Markup {
     }
 }
 
-fn bar(pass: &Pass, x: f64, step: f64, scale: &Pages, labelled: bool) -> Markup {
+fn bar(pass: &Pass, x: f64, step: f64, scale: &Pages) -> Markup {
     let middle = x + step / 2.0;
     let width = (step * 0.8).min(BAR);
     let top = FRAME.y(scale.part(pass.sent_pages));
@@ -146,13 +164,20 @@ fn bar(pass: &Pass, x: f64, step: f64, scale: &Pages, labelled: bool) -> Markup 
             // All of the column is there for the pointer.
             rect .hit x=(at(x)) y=(at(FRAME.top)) width=(at(step)) height=(at(FRAME.plot_height())) {}
             rect .bar x=(at(middle - width / 2.0)) y=(at(top)) width=(at(width)) height=(at(FRAME.floor() - top)) {}
-            @if labelled {
-                text .value x=(at(middle)) y=(at(top - 4.0)) text-anchor="middle" { (count(pass.sent_pages)) }
-            }
-            @if let Some(name) = fitting(&short_name(pass), step) {
-                text .tick x=(at(middle)) y=(at(FRAME.floor() + 16.0)) text-anchor="middle" { (name) }
-            }
         }
+    }
+}
+
+fn value(pass: &Pass, middle: f64, scale: &Pages) -> Markup {
+    let top = FRAME.y(scale.part(pass.sent_pages));
+    html! {
+        text .value x=(at(middle)) y=(at(top - 4.0)) text-anchor="middle" { (count(pass.sent_pages)) }
+    }
+}
+
+fn tick(pass: &Pass, middle: f64) -> Markup {
+    html! {
+        text .tick x=(at(middle)) y=(at(FRAME.floor() + 16.0)) text-anchor="middle" { (short_name(pass)) }
     }
 }
 

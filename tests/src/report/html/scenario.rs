@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::chart::Span;
 use super::{anchor, badge, downtime, heat, passes, throughput};
 use crate::report::plain::plain;
-use crate::report::units::{bytes, seconds};
+use crate::report::units::{bytes, duration, seconds};
 use crate::report::vm::{Ending, Migration, Outcome, ScenarioReport};
 
 /// Bytes of a log that are shown: its end.
@@ -65,11 +65,8 @@ fn span(scenario: &ScenarioReport) -> Span {
 }
 
 fn tiles(scenario: &ScenarioReport) -> Markup {
-    let total: f64 = scenario
-        .migrations
-        .iter()
-        .filter_map(|migration| migration.total)
-        .sum();
+    let totals = scenario.migrations.iter().filter_map(|migration| migration.total);
+    let total = totals.reduce(|sum, total| sum + total);
     let passes: usize = scenario
         .migrations
         .iter()
@@ -77,7 +74,7 @@ fn tiles(scenario: &ScenarioReport) -> Markup {
         .sum();
     let facts = [
         ("downtime", scenario.downtime().map_or("–".to_owned(), seconds)),
-        ("migrating", seconds(total)),
+        ("migrating", total.map_or("–".to_owned(), duration)),
         ("passes", passes.to_string()),
         ("on the wire", bytes(scenario.wire_bytes())),
         ("device state", bytes(scenario.device_bytes())),

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{anchor, badge};
 use crate::report::plain::plain;
-use crate::report::units::{bytes, seconds};
+use crate::report::units::{bytes, duration, seconds};
 use crate::report::vm::{Outcome, RunInfo, ScenarioReport, VmReport};
 
 pub(super) fn summary(report: &VmReport) -> Markup {
@@ -42,7 +42,7 @@ fn counts(report: &VmReport) -> Markup {
             (figure("passed", report.passed().count(), "passed"))
             (figure("failed", report.failed().count(), "failed"))
             (figure("skipped", report.skipped().count(), "skipped"))
-            li { strong { (seconds(report.run.seconds)) } " in all" }
+            li { strong { (duration(report.run.seconds)) } " in all" }
         }
     }
 }
@@ -101,7 +101,7 @@ fn row(index: usize, scenario: &ScenarioReport) -> Markup {
             @if let Outcome::Skipped(reason) = &scenario.outcome {
                 td .reason colspan="6" { (plain(reason)) }
             } @else {
-                td .number { (seconds(scenario.seconds)) }
+                td .number { (duration(scenario.seconds)) }
                 (migration_cells(scenario))
             }
         }

@@ -12,7 +12,7 @@ const FRAME: Frame = Frame {
     width: 640.0,
     height: 260.0,
     left: 72.0,
-    right: 12.0,
+    right: 20.0,
     top: 24.0,
     bottom: 28.0,
 };

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::model::{Outcome, ScenarioReport, VmReport};
 use crate::report::plain::plain;
-use crate::report::units::{bytes, seconds};
+use crate::report::units::{bytes, duration, seconds};
 
 /// Lines of a failed scenario's log that are shown: its end.
 const LOG_LINES: usize = 20;
@@ -22,7 +22,7 @@ fn write_report(out: &mut String, report: &VmReport) -> fmt::Result {
     let width = names.max().unwrap_or(0).max("scenario".len());
     writeln!(
         out,
-        "      {:<width$}       time   downtime  device state  wire bytes",
+        "      {:<width$}        time   downtime  device state  wire bytes",
         "scenario"
     )?;
     for scenario in &report.scenarios {
@@ -59,8 +59,8 @@ fn write_line(out: &mut String, scenario: &ScenarioReport, width: usize) -> fmt:
         Outcome::Skipped(reason) => writeln!(out, "  {}", plain(reason)),
         _ => writeln!(
             out,
-            " {:>10} {:>10} {:>13} {:>11}",
-            seconds(scenario.seconds),
+            " {:>11} {:>10} {:>13} {:>11}",
+            duration(scenario.seconds),
             scenario.downtime().map_or("-".to_owned(), seconds),
             bytes(scenario.device_bytes()),
             bytes(scenario.wire_bytes()),
