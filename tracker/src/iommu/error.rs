@@ -30,13 +30,23 @@ pub enum IommuError {
     /// The range is not that of one mapping.
     #[error("{0} is not the range of a mapping")]
     NotMapped(IovaRange),
+    /// The range or its place in the file does not begin and end with pages.
+    #[error("{range} at {offset:#x} of its file does not consist of whole pages")]
+    Unaligned {
+        /// Where.
+        range: IovaRange,
+        /// In the file.
+        offset: u64,
+    },
+    /// The kernel has not, or may not have, so much memory that stays where it is.
+    #[error("cannot lock the memory of {0}: raise the limit of locked memory (ulimit -l, LimitMEMLOCK=)")]
+    CannotLock(IovaRange),
     /// The kernel does not map the memory.
     #[error("cannot map {range} for devices")]
     Map {
         /// Where.
         range: IovaRange,
-        /// What the kernel said: that the memory may not be locked (`ulimit -l`), that the range is not aligned, that devices
-        /// cannot reach it, …
+        /// What the kernel said: that devices cannot reach the range, that the file cannot be mapped, …
         source: io::Error,
     },
     /// The kernel does not unmap the memory: devices may still use it.

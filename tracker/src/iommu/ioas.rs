@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use iommufd_ioctls::{AttachHwpt, IommuFd};
+use rustix::io::Errno;
 
 use super::attached::AttachedDevice;
 use super::error::IommuError;
@@ -76,6 +77,13 @@ impl KernelIoas {
         if range.last().get() >= IOVA_END {
             return Err(IommuError::OutOfReach(range));
         }
+        let is_whole = |bytes: u64| bytes.is_multiple_of(self.core.page);
+        if ![range.start().get(), range.len(), offset]
+            .into_iter()
+            .all(is_whole)
+        {
+            return Err(IommuError::Unaligned { range, offset });
+        }
         if !self.core.state.lock().mappings.reserve(range) {
             return Err(IommuError::Mapped(range));
         }
@@ -89,7 +97,10 @@ impl KernelIoas {
             Ok(hold) => state.mappings.insert(range, access, hold),
             Err(source) => {
                 self.core.is_free_now();
-                return Err(IommuError::Map { range, source });
+                return Err(match Errno::from_io_error(&source) {
+                    Some(Errno::NOMEM) => IommuError::CannotLock(range),
+                    _ => IommuError::Map { range, source },
+                });
             }
         }
         Ok(())

@@ -31,6 +31,8 @@ pub(super) enum Fault {
     EnableFails,
     /// Nothing is unmapped.
     UnmapFails,
+    /// No memory may be locked.
+    NoLocking,
 }
 
 #[derive(Debug)]
@@ -209,6 +211,9 @@ impl Iommufd for Model {
         access: Access,
     ) -> io::Result<Hold> {
         let mut state = self.0.lock();
+        if state.has(Fault::NoLocking) {
+            return Err(Errno::NOMEM.into());
+        }
         let (first, last) = (range.start().get() / PAGE, range.last().get() / PAGE);
         if (first..=last).any(|page| state.area(page).is_some()) {
             return Err(Errno::EXIST.into());

@@ -229,7 +229,7 @@ fn what_cannot_be_unmapped_stays_mapped_and_due() {
 }
 
 #[test]
-fn what_is_not_a_mapping_is_refused() {
+fn what_cannot_be_mapped_or_unmapped_is_refused_with_the_reason() {
     let bench = Bench::small();
     bench.map(pages(0, 4));
     for range in [pages(0, 3), pages(1, 3), pages(0, 5), pages(8, 1)] {
