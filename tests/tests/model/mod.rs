@@ -33,7 +33,7 @@ pub(crate) enum Fault {
     LateReport,
     /// One bit of the saved state is flipped after its checksum was made.
     CorruptStream,
-    /// Every hundredth write of the generator is counted and not done.
+    /// Every tenth write of the generator is counted and not done: some are the last of their page.
     SkipWrite,
     /// Requests get no answer.
     Silent,
