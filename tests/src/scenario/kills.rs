@@ -88,6 +88,9 @@ fn expect_refused_or_whole(mut journey: Journey, vm: &mut Vm) -> Result {
     match fate(journey.dest())? {
         Fate::Ended => Ok(()),
         Fate::Loaded => journey.compare(vm),
+        Fate::Waiting => Err(Failure::Broken(
+            "the destination has not got what was sent to it".to_owned(),
+        )),
     }
 }
 
@@ -99,7 +102,7 @@ pub(super) fn source_qemu(stage: &mut Stage<'_>) -> Result {
         vm.machine().kill()?;
         stage.recorder().migration_ends();
         match fate(journey.dest())? {
-            Fate::Ended => {}
+            Fate::Ended | Fate::Waiting => {}
             Fate::Loaded => {
                 journey.compare(&mut vm)?;
                 vm.move_to(journey.into_dest())?;

@@ -3,13 +3,16 @@
 use std::time::{Duration, Instant};
 
 use super::failure::Result;
-use super::journey::{CRAWL, Journey, NARROW, SwitchOver, Terms, is_over, passes, reach, switch_over, until};
+use super::journey::{CRAWL, Journey, NARROW, SwitchOver, Terms, passes, reach, switch_over, until};
 use super::stage::Stage;
 use super::vm::Vm;
 use crate::qemu::Machine;
 
 /// How long the first event of a migration may take.
 const EVENT_LIMIT: Duration = Duration::from_mins(1);
+
+/// How long a QEMU that waits for a migration may take to notice that somebody came.
+const ARRIVAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// A point of a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,23 +110,26 @@ pub(super) enum Fate {
     Ended,
     /// It had got everything, and has the guest standing still.
     Loaded,
+    /// It waits: the other end was gone before it came.
+    Waiting,
 }
 
 /// Waits until it is clear what becomes of the destination.
 pub(super) fn fate(dest: &mut Machine) -> Result<Fate> {
-    let deadline = Instant::now() + EVENT_LIMIT;
+    let began = Instant::now();
     loop {
         if !dest.is_running() {
             return Ok(Fate::Ended);
         }
         // It may end between two looks.
-        if let Ok(info) = dest.qmp().migrate_info()
-            && is_over(&info)
-            && info.status.as_deref() == Some("completed")
-        {
-            return Ok(Fate::Loaded);
+        if let Ok(info) = dest.qmp().migrate_info() {
+            match info.status.as_deref() {
+                Some("completed") => return Ok(Fate::Loaded),
+                Some("setup") if began.elapsed() > ARRIVAL_LIMIT => return Ok(Fate::Waiting),
+                _ => {}
+            }
         }
-        if Instant::now() > deadline {
+        if began.elapsed() > EVENT_LIMIT {
             return Err(super::Failure::Broken(
                 "the destination neither ends nor has the guest".to_owned(),
             ));
