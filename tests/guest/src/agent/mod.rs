@@ -1,7 +1,7 @@
 //! The program of a test VM: its first and only process.
 //!
-//! [`boot`] makes a system out of a bare kernel, [`pci`] finds devices, [`device`] drives one, [`worker`] keeps its rings busy,
-//! and [`commands`] does what a test asks for over the second serial port. The kernel's own messages go to the first.
+//! `boot` makes a system out of a bare kernel, `pci` finds devices, `device` drives one, `worker` keeps its rings busy,
+//! and `commands` does what a test asks for over the second serial port. The kernel's own messages go to the first.
 
 mod boot;
 mod commands;

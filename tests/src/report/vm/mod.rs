@@ -1,7 +1,7 @@
 //! What migrations of VMs did, scenario by scenario.
 //!
-//! [`VmReport`] is all that was found out; [`suite`] and [`text`] tell it to CI systems and to terminals, and
-//! [`html`](super::html) to browsers. It serialises to JSON, and a page can be made from that later, elsewhere.
+//! [`VmReport`] is all that was found out; [`suite()`] and [`text()`] tell it to CI systems and to terminals, and
+//! [`html`](super::html()) to browsers. It serialises to JSON, and a page can be made from that later, elsewhere.
 
 mod model;
 mod suite;
