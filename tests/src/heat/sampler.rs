@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::log::{HeatLog, HeatMap};
 use super::scan::PageScan;
 
-/// Looking takes at most one part in so many of a processor: the guest is to run as if nobody looked.
+/// A look is followed by a pause of at least so many times its length: the guest is to run as if nobody looked.
 const PAUSE_PER_LOOK: u32 = 4;
 
 /// Why memory could not be looked at.
