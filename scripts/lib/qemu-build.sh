@@ -34,6 +34,7 @@ qemu_patches() {
 qemu_missing_packages() {
     local library
     command -v cc >/dev/null || echo build-essential
+    command -v make >/dev/null || echo make
     command -v ninja >/dev/null || echo ninja-build
     command -v pkg-config >/dev/null || echo pkg-config
     command -v flex >/dev/null || echo flex
