@@ -30,7 +30,7 @@ fn conform(name: &str) -> serde_json::Value {
     let socket = folder.path().join("s");
     let run = format!("{} {}", sample(name).display(), socket.display());
     let output = Command::new(env!("CARGO_BIN_EXE_vfio-user-check"))
-        .args(["conform", "--json=-", "--timeout=2"])
+        .args(["conform", "--json=-", "--timeout=5"])
         .arg(format!("--socket-path={}", socket.display()))
         .arg(format!("--run={run}"))
         .output()

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use super::ask::Answer;
 use super::check::{Checked, fail};
 
 /// `got` must be `expected`.
@@ -24,4 +25,15 @@ pub(super) fn number(what: &str, got: impl Into<u64>, expected: impl Into<u64>) 
 /// Something must hold, or else `what` is wrong.
 pub(super) fn that(holds: bool, what: impl FnOnce() -> String) -> Checked {
     if holds { Ok(()) } else { fail(what()) }
+}
+
+/// An answer that is not a refusal must leave room for nothing beyond the `argsz` bytes that the client has.
+pub(super) fn within(argsz: u32, answer: &Answer) -> Checked {
+    let Answer::Done(reply) = answer else {
+        return Ok(());
+    };
+    let length = reply.payload.len();
+    that(length <= argsz as usize, || {
+        format!("the reply has {length} bytes, with room for {argsz}")
+    })
 }

@@ -8,7 +8,7 @@ use super::subject::SubjectError;
 use crate::spawn::Server;
 
 /// How long a server that ends with its client may take for that.
-const PARTING: Duration = Duration::from_millis(300);
+const PARTING: Duration = Duration::from_secs(1);
 
 /// Time between two looks at a process.
 const LOOK: Duration = Duration::from_millis(2);
@@ -68,12 +68,15 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// It was killed, or it is one that stays.
+    /// It was killed, or it failed although it is one that stays. One that ends of itself, with success, is one that leaves.
     pub(super) fn look_after(&mut self) -> Result<(), SubjectError> {
         let Some(status) = self.server.as_mut().and_then(Server::ended) else {
             return Ok(());
         };
         self.server = None;
+        if status.success() {
+            self.habit = Habit::Leaves;
+        }
         match self.habit {
             Habit::Leaves if !is_killed(status) => Ok(()),
             _ => Err(SubjectError::Ended(status)),
