@@ -36,19 +36,23 @@ fn expect_active(vm: &mut Vm) -> Result {
     })
 }
 
-pub(super) fn device_reset(stage: &mut Stage<'_>) -> Result {
-    let plan = Plan::devices(2);
-    let source = stage.place(Side::Source, &plan)?;
-    let dest = stage.place(Side::Dest, &plan)?;
-    let mut vm = stage.boot(&source, &plan)?;
+/// Does something to a busy VM while it migrates, in pre-copy, and lets it arrive.
+fn during_pre_copy(
+    stage: &mut Stage<'_>,
+    plan: &Plan,
+    name: &str,
+    event: impl FnOnce(&mut Vm) -> Result,
+) -> Result {
+    let source = stage.place(Side::Source, plan)?;
+    let dest = stage.place(Side::Dest, plan)?;
+    let mut vm = stage.boot(&source, plan)?;
     vm.start_load(Rate::FlatOut)?;
     vm.await_progress()?;
 
-    let journey = Journey::begin(stage, &mut vm, &dest, &plan, slowly("reset"))?;
+    let journey = Journey::begin(stage, &mut vm, &dest, plan, slowly(name))?;
     await_active(stage, &mut vm)?;
-    stage.recorder().phase("reset the devices");
-    vm.run(Command::Reset)?;
-    vm.start_generators(Rate::FlatOut)?;
+    stage.recorder().phase(name);
+    event(&mut vm)?;
     vm.await_progress()?;
     expect_active(&mut vm)?;
     hurry(&mut vm)?;
@@ -58,26 +62,18 @@ pub(super) fn device_reset(stage: &mut Stage<'_>) -> Result {
     vm.quit()
 }
 
-pub(super) fn reboot(stage: &mut Stage<'_>) -> Result {
-    let plan = Plan::devices(4);
-    let source = stage.place(Side::Source, &plan)?;
-    let dest = stage.place(Side::Dest, &plan)?;
-    let mut vm = stage.boot(&source, &plan)?;
-    vm.start_load(Rate::FlatOut)?;
-    vm.await_progress()?;
+pub(super) fn device_reset(stage: &mut Stage<'_>) -> Result {
+    during_pre_copy(stage, &Plan::devices(2), "reset the devices", |vm| {
+        vm.run(Command::Reset)?;
+        vm.start_generators(Rate::FlatOut)
+    })
+}
 
-    let journey = Journey::begin(stage, &mut vm, &dest, &plan, slowly("reboot"))?;
-    await_active(stage, &mut vm)?;
-    stage.recorder().phase("reboot the guest");
-    vm.reboot()?;
-    vm.start_load(Rate::FlatOut)?;
-    vm.await_progress()?;
-    expect_active(&mut vm)?;
-    hurry(&mut vm)?;
-    journey.arrive(stage, &mut vm)?;
-    vm.await_progress()?;
-    vm.check()?;
-    vm.quit()
+pub(super) fn reboot(stage: &mut Stage<'_>) -> Result {
+    during_pre_copy(stage, &Plan::devices(4), "reboot the guest", |vm| {
+        vm.reboot()?;
+        vm.start_load(Rate::FlatOut)
+    })
 }
 
 pub(super) fn pending_interrupts(stage: &mut Stage<'_>) -> Result {
