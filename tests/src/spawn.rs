@@ -116,6 +116,24 @@ impl Server {
         self.child.wait().map(drop)
     }
 
+    /// Has the server stand still, connected, until [`go_on`](Self::go_on).
+    ///
+    /// # Errors
+    ///
+    /// It has ended.
+    pub fn pause(&self) -> io::Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), Signal::STOP)?)
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    ///
+    /// # Errors
+    ///
+    /// It has ended.
+    pub fn go_on(&self) -> io::Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), Signal::CONT)?)
+    }
+
     /// The signal that killed the server, if one did.
     pub fn killed_by(&mut self) -> Option<i32> {
         self.child

@@ -28,3 +28,13 @@ fn a_killed_server_of_the_source_costs_the_device_alone() {
 fn a_killed_server_of_the_destination_leaves_the_vm_at_work_at_the_source() {
     play("kill-dest-server");
 }
+
+#[test]
+fn a_server_of_the_source_that_is_late_leaves_the_vm_at_work_at_the_source() {
+    play("stall-source-server");
+}
+
+#[test]
+fn a_server_of_the_destination_that_is_late_leaves_the_vm_at_work_at_the_source() {
+    play("stall-dest-server");
+}

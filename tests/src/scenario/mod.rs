@@ -20,6 +20,7 @@ mod place;
 mod refusals;
 mod setup;
 mod stage;
+mod stalls;
 mod vm;
 
 pub use failure::{Failure, Result};
@@ -115,6 +116,16 @@ pub const ALL: &[Scenario] = &[
         name: "kill-dest-server",
         description: "The destination's server is killed in each phase: the VM works on at the source, and migrates in the end.",
         script: kills::dest_server,
+    },
+    Scenario {
+        name: "stall-source-server",
+        description: "The source's server gives no answer for longer than QEMU waits: the VM works on, and migrates in the end.",
+        script: stalls::source_server,
+    },
+    Scenario {
+        name: "stall-dest-server",
+        description: "The destination's server gives no answer for longer than QEMU waits: the VM works on, and migrates in the end.",
+        script: stalls::dest_server,
     },
     Scenario {
         name: "other-parameters",

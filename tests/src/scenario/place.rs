@@ -96,6 +96,16 @@ impl Place {
         Ok(())
     }
 
+    /// Has all server processes stand still, connected.
+    pub(super) fn pause(&self) -> Result {
+        self.servers.iter().try_for_each(|server| Ok(server.pause()?))
+    }
+
+    /// Ends a pause.
+    pub(super) fn go_on(&self) -> Result {
+        self.servers.iter().try_for_each(|server| Ok(server.go_on()?))
+    }
+
     /// Starts servers again where they were killed.
     pub(super) fn restart(&mut self) -> Result {
         self.kill()?;
