@@ -28,7 +28,8 @@ use vfio_ioctls::VfioDevice;
 use crate::granules::Granules;
 use crate::sync::Mutex;
 use crate::{Candidate, PageSize, PageSizes, RangeSet};
-use log::DmaLog;
+
+pub use log::DmaLog;
 
 /// Why a device has no tracker.
 #[derive(Debug, Error)]
@@ -80,15 +81,13 @@ impl DeviceTracker {
         Self::of(Box::new(log::Vfio(device)))
     }
 
-    /// The tracker of a device, or why it has none, to select from.
-    pub fn candidate(device: Arc<VfioDevice>) -> Candidate {
-        match Self::new(device) {
-            Ok(tracker) => Candidate::Tracker(Arc::new(tracker)),
-            Err(error) => Candidate::missing(&error),
-        }
-    }
-
-    fn of(log: Box<dyn DmaLog>) -> Result<Self, DeviceTrackerError> {
+    /// The tracker of a device whose log is `log`, which nobody else uses.
+    ///
+    /// Starts and stops logs of the device to learn what it can do.
+    ///
+    /// # Errors
+    /// [`DeviceTrackerError`].
+    pub fn of(log: Box<dyn DmaLog>) -> Result<Self, DeviceTrackerError> {
         let page_sizes = limits::page_sizes(&*log)?;
         let kept = Granules::of_whole_space().map_err(DeviceTrackerError::OutOfMemory)?;
         let state = State { running: None, kept };
@@ -97,5 +96,18 @@ impl DeviceTracker {
             page_sizes,
             state: Mutex::new(state),
         })
+    }
+
+    /// The tracker of a device, or why it has none, to select from.
+    pub fn candidate(device: Arc<VfioDevice>) -> Candidate {
+        Self::candidate_of(Box::new(log::Vfio(device)))
+    }
+
+    /// The tracker of a device whose log is `log`, or why it has none, to select from.
+    pub fn candidate_of(log: Box<dyn DmaLog>) -> Candidate {
+        match Self::of(log) {
+            Ok(tracker) => Candidate::Tracker(Arc::new(tracker)),
+            Err(error) => Candidate::missing(&error),
+        }
     }
 }

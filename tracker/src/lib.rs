@@ -55,7 +55,7 @@ mod tracker;
 
 pub use barrier::{Barrier, BarrierError};
 pub use bitmap::{BitmapError, ReportBitmap};
-pub use device::{DeviceTracker, DeviceTrackerError};
+pub use device::{DeviceTracker, DeviceTrackerError, DmaLog};
 pub use ioas::{
     Attachment, Candidate, DeviceKind, Explanation, Ioas, LogError, MAX_RANGES, Observer, Selection,
     SelectionError, WithoutTracker,

@@ -1,4 +1,6 @@
 //! [`DmaLog`]: the calls of VFIO that the tracker is built on.
+//!
+//! Whoever has a wrapper of VFIO's devices of its own implements them; [`Vfio`] is that of `vfio-ioctls`.
 
 use std::fmt;
 use std::io;
@@ -10,15 +12,24 @@ use vfio_ioctls::{DmaLoggingRange, VfioDevice, VfioError};
 use crate::{IovaRange, PageSize};
 
 /// A device's log of its DMA: `VFIO_DEVICE_FEATURE_DMA_LOGGING_*`, one method for each.
-pub(super) trait DmaLog: Send + Sync + fmt::Debug {
+pub trait DmaLog: Send + Sync + fmt::Debug {
     /// Starts the log of `ranges`, which are multiples of `page_size`, in pages of that size or, if the device cannot, of the
     /// size returned.
+    ///
+    /// # Errors
+    /// What the kernel said, with its number: a list that is refused is tried again in another form.
     fn start(&self, ranges: &[IovaRange], page_size: PageSize) -> io::Result<PageSize>;
 
     /// Ends the log.
+    ///
+    /// # Errors
+    /// What the kernel said.
     fn stop(&self) -> io::Result<()>;
 
     /// Reads and clears what is logged of `range`: words with a bit for each page of `page_size`, the first one being bit 0.
+    ///
+    /// # Errors
+    /// What the kernel said. The log is lost then.
     fn report(&self, range: IovaRange, page_size: PageSize) -> io::Result<Vec<u64>>;
 }
 
