@@ -52,6 +52,7 @@ mod software;
 mod sparse;
 mod sync;
 mod tracker;
+mod untracked;
 
 pub use barrier::{Barrier, BarrierError};
 pub use bitmap::{BitmapError, ReportBitmap};

@@ -66,6 +66,8 @@ pub enum TrackerKind {
     Device,
     /// Nobody records anything, and every page counts as written.
     AssumeDirty,
+    /// Nobody records anything, and no log may begin.
+    Untracked,
 }
 
 impl fmt::Display for TrackerKind {
@@ -75,6 +77,7 @@ impl fmt::Display for TrackerKind {
             Self::Iommu => "IOMMU tracker",
             Self::Device => "device tracker",
             Self::AssumeDirty => "assumption that every page is dirty",
+            Self::Untracked => "lack of a tracker",
         })
     }
 }

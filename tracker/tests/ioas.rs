@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use WithoutTracker::{AssumeDirty, Refuse};
+use WithoutTracker::{AssumeDirty, BlockLog, Refuse};
 use common::{FakeTracker, MIB, pages, range};
 use pagetrail_tracker::{
     Attachment, Candidate, DeviceKind, DirtyTracker, Ioas, Iova, IovaRange, LogError, PageSize, Selection,
@@ -49,7 +49,7 @@ fn the_tracker_of_a_device_is_the_one_of_the_selection_table() {
     };
 
     assert_eq!(select(DeviceKind::Emulated).unwrap(), Selection::Software);
-    for without in [Refuse, AssumeDirty] {
+    for without in [Refuse, BlockLog, AssumeDirty] {
         assert_eq!(
             select(passthrough(Some(&iommu), None, without)).unwrap(),
             Selection::PageTable
@@ -66,6 +66,10 @@ fn the_tracker_of_a_device_is_the_one_of_the_selection_table() {
     assert_eq!(
         select(passthrough(None, None, AssumeDirty)).unwrap(),
         Selection::AssumeDirty
+    );
+    assert_eq!(
+        select(passthrough(None, None, BlockLog)).unwrap(),
+        Selection::Untracked
     );
     let refused = select(passthrough(None, None, Refuse)).unwrap_err();
     assert!(matches!(&refused, SelectionError::NoTracker { device, .. } if device == "device"));
@@ -136,6 +140,30 @@ fn a_device_that_nothing_tracks_makes_every_page_dirty_in_every_report() {
     for _ in 0..2 {
         assert_eq!(report(&device, range(0, MIB)).unwrap().len(), 256);
     }
+}
+
+#[test]
+fn beside_a_device_that_nothing_tracks_no_log_starts_and_no_log_gets_one() {
+    let ioas = Ioas::new();
+    let device = emulated(&ioas);
+    let untracked = || ioas.attach(passthrough(None, None, BlockLog), "vf");
+    let first = untracked().unwrap();
+    for attachment in [&device, &first] {
+        let refused = attachment.start(&[], PAGE).unwrap_err();
+        let LogError::TrackerFailed { source, .. } = refused else {
+            panic!("{refused}");
+        };
+        let why = std::error::Error::source(&*source).unwrap().to_string();
+        assert!(why.contains("nothing can track what vf writes"), "{why}");
+    }
+    drop(first);
+    device.start(&[], PAGE).unwrap();
+    assert!(matches!(
+        untracked().unwrap_err(),
+        SelectionError::NotStarted { .. }
+    ));
+    ioas.software_tracker().mark(range(0, 1));
+    assert_eq!(report(&device, range(0, MIB)).unwrap(), [0]);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! | emulated | any | any | the address space's software tracker |
 //! | passthrough | yes | any | the page table's |
 //! | passthrough | no | yes | its own |
-//! | passthrough | no | no | nothing: refused, or every page is assumed dirty if the user asks for that |
+//! | passthrough | no | no | nothing: refused; or attached without a tracker, so that the address space has no log; or every page is assumed dirty |
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::assume_dirty::AssumeDirty;
+use crate::untracked::Untracked;
 use crate::{DirtyTracker, LogError, RangeControl, SoftwareTracker};
 
 /// What a device is, as far as its writes can be recorded.
@@ -96,6 +97,8 @@ pub enum WithoutTracker {
     /// Refuse it: it cannot be migrated.
     #[default]
     Refuse,
+    /// Attach it; as long as it is there, no log of the address space can start, as it would lack what the device writes.
+    BlockLog,
     /// Report every page as dirty, always.
     AssumeDirty,
 }
@@ -111,6 +114,8 @@ pub enum Selection {
     Device,
     /// None: every page is reported.
     AssumeDirty,
+    /// None: the address space has no log.
+    Untracked,
 }
 
 impl fmt::Display for Selection {
@@ -121,6 +126,9 @@ impl fmt::Display for Selection {
             Self::Device => "the device's own tracker, because its page table has none",
             Self::AssumeDirty => {
                 "no tracker: every page is reported dirty, because neither the page table nor the device has one and this was asked for"
+            }
+            Self::Untracked => {
+                "no tracker: the VM cannot be migrated, because neither the page table nor the device has one"
             }
         })
     }
@@ -177,6 +185,9 @@ pub(super) fn select(
             (Candidate::Missing(_), Candidate::Tracker(tracker), _) => (Selection::Device, tracker.clone()),
             (Candidate::Missing(_), Candidate::Missing(_), WithoutTracker::AssumeDirty) => {
                 (Selection::AssumeDirty, Arc::new(AssumeDirty::new()))
+            }
+            (Candidate::Missing(_), Candidate::Missing(_), WithoutTracker::BlockLog) => {
+                (Selection::Untracked, Arc::new(Untracked::new(name)))
             }
             (Candidate::Missing(page_table), Candidate::Missing(own), WithoutTracker::Refuse) => {
                 return Err(SelectionError::NoTracker {
