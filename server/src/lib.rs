@@ -8,6 +8,8 @@
 //! | [`migration`] | the VFIO v2 state machine and the saved-state stream |
 //! | [`devices`] | the devices themselves |
 //! | `session` | one client's connection: every message, in order |
+//! | [`passthrough`] | devices of the kernel's VFIO, passed through |
+//! | `backend` | what the messages of a connection act on: an emulated device, or one passed through |
 //! | [`host`] | listening, threads, the VMs and their address spaces |
 //! | [`program`] | what a program around devices does: options, log, signals, the service manager |
 //! | [`ratelimit`] | keeps what a guest can trigger from filling the log |
@@ -24,9 +26,11 @@ pub mod guest;
 pub mod host;
 pub mod irq;
 pub mod migration;
+pub mod passthrough;
 pub mod program;
 pub mod ratelimit;
 
+mod backend;
 mod session;
 mod vfu;
 mod wire;

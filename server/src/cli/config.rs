@@ -2,18 +2,21 @@
 //!
 //! Whatever is wrong with it is said with the file's name and the line, before any socket is made.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use pagetrail::guest::AllowedFiles;
 use pagetrail::host::{DeviceConfig, Endpoint, VmConfig};
+use pagetrail::passthrough::{HostIommu, Leaves};
 use pagetrail::program::Activation;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::models::{self, Kind};
+use super::models::{self, Kind, Passthrough};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,9 +26,12 @@ struct File {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Vm {
     name: Spanned<String>,
+    #[serde(default)]
+    large_pages: bool,
+    iommufd: Option<PathBuf>,
     #[serde(default)]
     device: Vec<Spanned<Device>>,
 }
@@ -38,6 +44,11 @@ struct Device {
     socket_path: Option<Spanned<PathBuf>>,
     socket_activation: Option<Spanned<String>>,
     workers: Option<Spanned<u32>>,
+    pci: Option<Spanned<String>>,
+    #[serde(rename = "device")]
+    cdev: Option<Spanned<PathBuf>>,
+    no_bar_mmap: Option<Spanned<bool>>,
+    assume_all_dirty: Option<Spanned<bool>>,
     #[serde(default)]
     allow_any_file: bool,
 }
@@ -86,19 +97,56 @@ fn parse(text: &str) -> anyhow::Result<File> {
 }
 
 fn vm_config(vm: Vm, activation: &mut Activation) -> anyhow::Result<VmConfig> {
+    let iommu = VmIommu {
+        path: vm.iommufd.unwrap_or_else(|| HostIommu::PATH.into()),
+        leaves: models::leaves(vm.large_pages),
+        opened: OnceCell::new(),
+    };
     let devices = vm.device.into_iter().enumerate();
-    let devices = devices.map(|(index, device)| device_config(index, device.into_inner(), activation));
+    let devices =
+        devices.map(|(index, device)| device_config(index, device.into_inner(), &iommu, activation));
     Ok(VmConfig {
         name: vm.name.into_inner(),
         devices: devices.collect::<Result<_, _>>()?,
     })
 }
 
-fn device_config(index: usize, device: Device, activation: &mut Activation) -> anyhow::Result<DeviceConfig> {
+/// The iommufd of a VM, which is opened for its first passthrough device.
+struct VmIommu {
+    path: PathBuf,
+    leaves: Leaves,
+    opened: OnceCell<Arc<HostIommu>>,
+}
+
+impl VmIommu {
+    fn get(&self) -> anyhow::Result<Arc<HostIommu>> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(Arc::clone(opened));
+        }
+        let opened = HostIommu::open(&self.path, self.leaves)?;
+        Ok(Arc::clone(self.opened.get_or_init(|| opened)))
+    }
+}
+
+fn device_config(
+    index: usize,
+    device: Device,
+    iommu: &VmIommu,
+    activation: &mut Activation,
+) -> anyhow::Result<DeviceConfig> {
     let name = device.name(index);
-    let workers = device.workers.map_or(1, Spanned::into_inner);
+    let is_set = |value: Option<Spanned<bool>>| value.is_some_and(Spanned::into_inner);
     let model = match device.kind {
-        Kind::Dma => models::dma(workers)?,
+        Kind::Dma => models::dma(device.workers.map_or(1, Spanned::into_inner))?.into(),
+        Kind::Vfio => models::passthrough(Passthrough {
+            pci: device.pci.map(Spanned::into_inner),
+            cdev: device.cdev.map(Spanned::into_inner),
+            iommu: iommu.get()?,
+            bar_mmap: !is_set(device.no_bar_mmap),
+            assume_all_dirty: is_set(device.assume_all_dirty),
+        })
+        .with_context(|| format!("device {name:?}"))?
+        .into(),
     };
     let endpoint = match (device.socket_path, device.socket_activation) {
         (Some(path), _) => Endpoint::Path(path.into_inner()),
@@ -138,6 +186,8 @@ enum Unique {
     Device(String, String),
     Path(PathBuf),
     Activation(String),
+    Pci(String),
+    Cdev(PathBuf),
 }
 
 impl fmt::Display for Unique {
@@ -146,6 +196,8 @@ impl fmt::Display for Unique {
             Self::Vm(name) => write!(f, "VM {name:?}"),
             Self::Device(vm, name) => write!(f, "device {name:?} of VM {vm:?}"),
             Self::Path(path) => write!(f, "socket-path \"{}\"", path.display()),
+            Self::Pci(address) => write!(f, "pci {address:?}"),
+            Self::Cdev(path) => write!(f, "device \"{}\"", path.display()),
             Self::Activation(name) => write!(f, "socket-activation {name:?}"),
         }
     }
@@ -187,6 +239,8 @@ impl Checker<'_> {
         self.check_name(&name, name_at)?;
         self.unique(Unique::Device(vm.to_owned(), name), name_at)?;
         self.check_workers(device)?;
+        self.check_keys(device)?;
+        self.check_source(device, begin)?;
         match (&device.socket_path, &device.socket_activation) {
             (Some(path), None) => self.check_path(path),
             (None, Some(name)) => self.unique(Unique::Activation(name.get_ref().clone()), name.span().start),
@@ -217,6 +271,54 @@ impl Checker<'_> {
         models::dma(*workers.get_ref())
             .map(drop)
             .map_err(|error| self.mistake(workers.span().start, error.to_string()))
+    }
+
+    /// Refuses keys of another kind of device.
+    fn check_keys(&self, device: &Device) -> Result<(), Mistake> {
+        let at = |key: &'static str, span: Option<usize>| span.map(|start| (key, start));
+        let of_dma = [at(
+            "workers",
+            device.workers.as_ref().map(|value| value.span().start),
+        )];
+        let of_vfio = [
+            at("pci", device.pci.as_ref().map(|value| value.span().start)),
+            at("device", device.cdev.as_ref().map(|value| value.span().start)),
+            at(
+                "no-bar-mmap",
+                device.no_bar_mmap.as_ref().map(|value| value.span().start),
+            ),
+            at(
+                "assume-all-dirty",
+                device.assume_all_dirty.as_ref().map(|value| value.span().start),
+            ),
+        ];
+        let others = match device.kind {
+            Kind::Dma => &of_vfio[..],
+            Kind::Vfio => &of_dma[..],
+        };
+        match others.iter().flatten().next() {
+            Some((key, start)) => {
+                Err(self.mistake(*start, format!("a {} device has no {key}", device.kind.name())))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A passthrough device is named in one way, and once.
+    fn check_source(&mut self, device: &Device, begin: usize) -> Result<(), Mistake> {
+        match (device.kind, &device.pci, &device.cdev) {
+            (Kind::Dma, ..) => Ok(()),
+            (Kind::Vfio, Some(pci), None) => {
+                self.unique(Unique::Pci(pci.get_ref().clone()), pci.span().start)
+            }
+            (Kind::Vfio, None, Some(path)) => {
+                self.unique(Unique::Cdev(path.get_ref().clone()), path.span().start)
+            }
+            (Kind::Vfio, ..) => Err(self.mistake(
+                begin,
+                "a vfio device has either pci, its address, or device, its character device".to_owned(),
+            )),
+        }
     }
 
     fn check_name(&self, name: &str, at: usize) -> Result<(), Mistake> {

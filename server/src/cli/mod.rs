@@ -18,10 +18,11 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, ValueEnum};
 
 use pagetrail::host::VmConfig;
+use pagetrail::passthrough::HostIommu;
 use pagetrail::program::{LogFormat, serve};
 
-use args::{Cli, Command, DmaArgs};
-use models::Kind;
+use args::{Cli, Command, DmaArgs, VfioArgs};
+use models::{Kind, Passthrough};
 
 /// The program's name, in front of what it says.
 const NAME: &str = "pagetrail";
@@ -41,6 +42,7 @@ pub(crate) fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Dma(args) => Ok(serve(vec![single_device(args)?])?),
+        Command::Vfio(args) => vfio(args),
         Command::Serve(args) => Ok(serve(config::load(&args.file)?)?),
         Command::Describe(args) => print(&args.kind.about().describe(&args.binary)?),
         Command::Completions(args) => {
@@ -60,6 +62,26 @@ fn single_device(args: DmaArgs) -> anyhow::Result<VmConfig> {
         name: "vm".to_owned(),
         devices: vec![args.device.config(Kind::Dma.name(), model)?],
     })
+}
+
+/// Serves the one device of `pagetrail vfio`, or says what tracks it.
+fn vfio(args: VfioArgs) -> anyhow::Result<()> {
+    let iommu = HostIommu::open(&args.iommufd, models::leaves(args.large_pages))?;
+    let model = models::passthrough(Passthrough {
+        pci: args.source.pci,
+        cdev: args.source.cdev,
+        iommu,
+        bar_mmap: !args.no_bar_mmap,
+        assume_all_dirty: args.assume_all_dirty,
+    })?;
+    if args.explain {
+        return print(&format!("{}\n", model.explanation()));
+    }
+    let device = args.device.config(Kind::Vfio.name(), model)?;
+    Ok(serve(vec![VmConfig {
+        name: "vm".to_owned(),
+        devices: vec![device],
+    }])?)
 }
 
 /// Prints to stdout. A reader that has seen enough (`| head`) is not an error.

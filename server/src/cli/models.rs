@@ -1,11 +1,15 @@
 //! The kinds of devices, by the names that users write.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 use pagetrail::device::DeviceModel;
 use pagetrail::devices::dma::{DmaModel, Lanes};
+use pagetrail::passthrough::{
+    BarAccess, HostIommu, Leaves, PassthroughConfig, PassthroughModel, Source, WithoutTracker,
+};
 use pagetrail::program::About;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +19,9 @@ use serde::{Deserialize, Serialize};
 pub(super) enum Kind {
     /// A DMA engine with a page generator.
     Dma,
+    /// A device of the kernel's VFIO. It cannot do with a socket alone, so nobody starts it by a description.
+    #[value(skip)]
+    Vfio,
 }
 
 impl Kind {
@@ -29,6 +36,10 @@ impl Kind {
                 kind: "dma",
                 summary: "DMA engine with a page generator that live-migrates in mid-flight",
             },
+            Self::Vfio => About {
+                kind: "vfio",
+                summary: "device of the host's, passed through",
+            },
         }
     }
 }
@@ -37,6 +48,45 @@ impl Kind {
 pub(super) fn dma(workers: u32) -> anyhow::Result<Arc<dyn DeviceModel>> {
     let lanes = Lanes::new(workers).with_context(|| format!("{workers} workers: there can be 1 to 64"))?;
     Ok(Arc::new(DmaModel { lanes }))
+}
+
+/// A passthrough device as users write it.
+pub(super) struct Passthrough {
+    /// One of these two is there.
+    pub(super) pci: Option<String>,
+    pub(super) cdev: Option<PathBuf>,
+    pub(super) iommu: Arc<HostIommu>,
+    pub(super) bar_mmap: bool,
+    pub(super) assume_all_dirty: bool,
+}
+
+/// The device of the kernel's that is meant, opened.
+pub(super) fn passthrough(device: Passthrough) -> anyhow::Result<Arc<PassthroughModel>> {
+    let source = match (device.pci, device.cdev) {
+        (Some(address), None) => Source::Pci(address),
+        (None, Some(path)) => Source::Cdev(path),
+        _ => bail!("a vfio device has a PCI address or a character device: give it one of them"),
+    };
+    let config = PassthroughConfig {
+        source,
+        iommu: device.iommu,
+        bars: if device.bar_mmap {
+            BarAccess::Mapped
+        } else {
+            BarAccess::Messages
+        },
+        without_tracker: if device.assume_all_dirty {
+            WithoutTracker::AssumeDirty
+        } else {
+            WithoutTracker::BlockLog
+        },
+    };
+    Ok(PassthroughModel::open(config)?)
+}
+
+/// What the user's wish for large pages means.
+pub(super) fn leaves(large_pages: bool) -> Leaves {
+    if large_pages { Leaves::Large } else { Leaves::Small }
 }
 
 #[cfg(test)]

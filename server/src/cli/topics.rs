@@ -14,7 +14,7 @@ struct Topic {
     text: &'static str,
 }
 
-const TOPICS: [Topic; 5] = [
+const TOPICS: [Topic; 6] = [
     Topic {
         name: "qemu",
         about: "attach a device to a guest",
@@ -29,6 +29,11 @@ const TOPICS: [Topic; 5] = [
         name: "serve",
         about: "the configuration file",
         text: include_str!("topics/serve.txt"),
+    },
+    Topic {
+        name: "passthrough",
+        about: "serve devices of the host's",
+        text: include_str!("topics/passthrough.txt"),
     },
     Topic {
         name: "systemd",

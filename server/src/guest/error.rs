@@ -80,16 +80,23 @@ pub enum MapRefusal {
 impl MapError {
     /// What the client gets to see.
     pub fn errno(&self) -> Errno {
-        match self.reason {
-            MapRefusal::Empty
-            | MapRefusal::Misaligned
-            | MapRefusal::OutOfRange
-            | MapRefusal::NotRegular
-            | MapRefusal::FileSystem(_)
-            | MapRefusal::TooShort { .. } => Errno::INVAL,
-            MapRefusal::Overlap(_) => Errno::EXIST,
-            MapRefusal::TooMany | MapRefusal::NoAddressSpace => Errno::NOSPC,
-            MapRefusal::System(errno) => errno,
+        self.reason.errno()
+    }
+}
+
+impl MapRefusal {
+    /// What the client gets to see.
+    pub fn errno(&self) -> Errno {
+        match *self {
+            Self::Empty
+            | Self::Misaligned
+            | Self::OutOfRange
+            | Self::NotRegular
+            | Self::FileSystem(_)
+            | Self::TooShort { .. } => Errno::INVAL,
+            Self::Overlap(_) => Errno::EXIST,
+            Self::TooMany | Self::NoAddressSpace => Errno::NOSPC,
+            Self::System(errno) => errno,
         }
     }
 }

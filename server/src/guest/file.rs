@@ -38,7 +38,7 @@ impl AllowedFiles {
 
 /// Whether the file may become shorter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shrink {
+pub(crate) enum Shrink {
     /// It is sealed against it.
     Sealed,
     /// Its owner may truncate it at any time.
@@ -47,7 +47,7 @@ pub(super) enum Shrink {
 
 /// A part of a file, in the units that its file system maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Extent {
+pub(crate) struct Extent {
     /// Where the mapping begins in the file, in bytes.
     pub(super) start: u64,
     /// Bytes to map.
@@ -71,7 +71,7 @@ impl Extent {
 }
 
 /// Checks that `size` bytes at `offset` of `file` are there and may be guest memory.
-pub(super) fn check(
+pub(crate) fn check(
     file: BorrowedFd<'_>,
     offset: u64,
     size: u64,

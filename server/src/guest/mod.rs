@@ -36,9 +36,12 @@ pub use error::{DmaError, MapError, MapRefusal, SuspendError, UnmapError};
 #[cfg(feature = "fault-injection")]
 pub use fault::DmaFault;
 pub use file::AllowedFiles;
+pub(crate) use file::check as check_file;
 pub use lease::Lease;
+pub(crate) use share::Reservation;
 pub use share::Share;
 pub use space::{BusMaster, DmaSpace, MapRequest};
+pub(crate) use table::{MAX_ENTRIES as MAX_MAPPINGS, range_of};
 
 /// Direction of an access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

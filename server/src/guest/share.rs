@@ -61,7 +61,7 @@ impl Share {
     }
 
     /// Takes one mapping of `bytes`, if there are as many left for this VM.
-    pub(super) fn take(&self, bytes: u64) -> Result<Reservation, MapRefusal> {
+    pub(crate) fn take(&self, bytes: u64) -> Result<Reservation, MapRefusal> {
         Ok(Reservation {
             _mapping: self.0.mappings.take(1).ok_or(MapRefusal::TooMany)?,
             _bytes: self.0.bytes.take(bytes).ok_or(MapRefusal::NoAddressSpace)?,
@@ -71,7 +71,7 @@ impl Share {
 
 /// What a mapping takes, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Reservation {
+pub(crate) struct Reservation {
     _mapping: Taken,
     _bytes: Taken,
 }

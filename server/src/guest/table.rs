@@ -14,7 +14,7 @@ use super::mapping::Mapping;
 use super::{Access, UnmapError};
 
 /// Mappings that a connection may have at a time, the protocol's default (`max_dma_maps`).
-pub(super) const MAX_ENTRIES: usize = 65535;
+pub(crate) const MAX_ENTRIES: usize = 65535;
 
 /// What is behind an entry's addresses.
 #[derive(Debug, Clone)]
@@ -87,7 +87,7 @@ impl<'a> Piece<'a> {
 }
 
 /// The IOVAs of a mapping, if there can be one there.
-pub(super) fn range_of(iova: u64, size: u64, offset: u64) -> Result<IovaRange, MapRefusal> {
+pub(crate) fn range_of(iova: u64, size: u64, offset: u64) -> Result<IovaRange, MapRefusal> {
     if size == 0 {
         return Err(MapRefusal::Empty);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::device::DeviceModel;
 use crate::guest::AllowedFiles;
+use crate::passthrough::PassthroughModel;
 
 /// A VM: devices that share an address space.
 pub struct VmConfig {
@@ -20,7 +21,7 @@ pub struct DeviceConfig {
     /// Name, for logs.
     pub name: String,
     /// What is served.
-    pub model: Arc<dyn DeviceModel>,
+    pub model: Model,
     /// Where its client comes from.
     pub endpoint: Endpoint,
     /// Files that guest memory may be in.
@@ -28,6 +29,27 @@ pub struct DeviceConfig {
     /// Ways in which it is broken on purpose.
     #[cfg(feature = "fault-injection")]
     pub faults: Vec<crate::fault::Fault>,
+}
+
+/// What a socket serves.
+#[derive(Clone)]
+pub enum Model {
+    /// A device of this process.
+    Emulated(Arc<dyn DeviceModel>),
+    /// A device of the kernel's VFIO, passed through.
+    Passthrough(Arc<PassthroughModel>),
+}
+
+impl From<Arc<dyn DeviceModel>> for Model {
+    fn from(model: Arc<dyn DeviceModel>) -> Self {
+        Self::Emulated(model)
+    }
+}
+
+impl From<Arc<PassthroughModel>> for Model {
+    fn from(model: Arc<PassthroughModel>) -> Self {
+        Self::Passthrough(model)
+    }
 }
 
 /// Where a device's client comes from.

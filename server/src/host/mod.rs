@@ -12,7 +12,7 @@ mod peer;
 mod stop;
 mod vm;
 
-pub use config::{DeviceConfig, Endpoint, VmConfig};
+pub use config::{DeviceConfig, Endpoint, Model, VmConfig};
 pub use endpoint::EndpointError;
 pub use stop::Stop;
 

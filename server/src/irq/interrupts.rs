@@ -61,6 +61,21 @@ impl Interrupts {
         })
     }
 
+    /// Tells the client of something that is no device's interrupt: [`IrqIndex::Err`] or [`IrqIndex::Req`]. Returns whether it wants to
+    /// be told.
+    pub(crate) fn announce(&self, index: IrqIndex) -> bool {
+        let extras = self.extras.lock();
+        let listener = match index {
+            IrqIndex::Err => &extras.err,
+            IrqIndex::Req => &extras.req,
+            IrqIndex::Intx | IrqIndex::Msi | IrqIndex::Msix => &None,
+        };
+        if let Some(listener) = listener {
+            listener.signal();
+        }
+        listener.is_some()
+    }
+
     /// SET_IRQS. A request is checked whole, with its file descriptors, before it changes anything.
     ///
     /// # Errors

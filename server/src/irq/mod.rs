@@ -13,7 +13,7 @@
 //!
 //! SET_IRQS follows the kernel's vfio-pci, except that MSI and MSI-X vectors can be masked, and that a vector can be
 //! connected at any time without disabling the index first (`VFIO_IRQ_INFO_NORESIZE` is never set). The error and
-//! request interrupts can be connected and tested; nothing here raises them.
+//! request interrupts can be connected and tested; no emulated device raises them.
 //!
 //! Not here: config space and the MSI-X table, which the client keeps; the wire format, which is the session's.
 

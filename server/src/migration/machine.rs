@@ -135,13 +135,7 @@ impl MigDataError {
     pub fn errno(&self) -> Errno {
         match self {
             Self::WrongState(_) => Errno::INVAL,
-            Self::Stream(error) => match error {
-                StreamError::NotAStream
-                | StreamError::UnknownVersion(_)
-                | StreamError::OtherDevice(_)
-                | StreamError::Restore(_) => Errno::INVAL,
-                _ => Errno::BADMSG,
-            },
+            Self::Stream(error) => error.errno(),
         }
     }
 }

@@ -3,16 +3,14 @@
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
 use super::inherited::{self, Activation, SocketError};
-use crate::device::DeviceModel;
 #[cfg(feature = "fault-injection")]
 use crate::fault::Fault;
 use crate::guest::AllowedFiles;
-use crate::host::{DeviceConfig, Endpoint};
+use crate::host::{DeviceConfig, Endpoint, Model};
 
 /// What is logged, and how. The log goes to stderr.
 #[derive(Debug, Args)]
@@ -98,10 +96,10 @@ impl DeviceArgs {
     /// # Errors
     ///
     /// [`SocketError`] when no socket was given, or none that can be served.
-    pub fn config(self, name: &str, model: Arc<dyn DeviceModel>) -> Result<DeviceConfig, SocketError> {
+    pub fn config(self, name: &str, model: impl Into<Model>) -> Result<DeviceConfig, SocketError> {
         Ok(DeviceConfig {
             name: name.to_owned(),
-            model,
+            model: model.into(),
             endpoint: self.endpoint.open()?,
             files: AllowedFiles::from_option(self.allow_any_file),
             #[cfg(feature = "fault-injection")]

@@ -36,6 +36,7 @@ mod logging;
 mod signals;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 pub use args::{DeviceArgs, EndpointArgs, LogArgs, LogFormat};
 pub use description::{About, DescriptionError};
@@ -80,7 +81,8 @@ impl Program {
             print!("{}", about.describe(&own_path()?)?);
             return Ok(());
         }
-        let device = self.device.config(about.kind, std::sync::Arc::new(model))?;
+        let model: Arc<dyn DeviceModel> = Arc::new(model);
+        let device = self.device.config(about.kind, model)?;
         serve(vec![VmConfig {
             name: "vm".to_owned(),
             devices: vec![device],

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pagetrail_tracker::Fault as TrackerFault;
 
+use super::features::is_of_migration;
 use crate::fault::Fault;
 use crate::guest::{DmaFault, DmaSpace};
 use crate::host::Binding;
-use crate::wire::feature::number;
 
 /// What a session breaks itself.
 pub(super) struct Broken {
@@ -16,8 +16,8 @@ pub(super) struct Broken {
     unmigratable: bool,
 }
 
-/// Breaks a device's memory access, or its VM's tracker. The rest is the session's to break.
-pub(super) fn inject(faults: &[Fault], space: &DmaSpace, binding: &Binding) -> Broken {
+/// Breaks a VM's tracker, and a device's memory access if it is this process's.
+pub(super) fn inject(faults: &[Fault], space: &DmaSpace, binding: &Binding) {
     let tracker = binding.ioas().software_tracker();
     for fault in faults {
         match fault {
@@ -29,20 +29,20 @@ pub(super) fn inject(faults: &[Fault], space: &DmaSpace, binding: &Binding) -> B
             Fault::CorruptStream | Fault::NoMigration => {}
         }
     }
-    Broken {
-        corruption_due: AtomicBool::new(faults.contains(&Fault::CorruptStream)),
-        unmigratable: faults.contains(&Fault::NoMigration),
-    }
 }
 
 impl Broken {
+    /// What `faults` leave for the session to break.
+    pub(super) fn by(faults: &[Fault]) -> Self {
+        Self {
+            corruption_due: AtomicBool::new(faults.contains(&Fault::CorruptStream)),
+            unmigratable: faults.contains(&Fault::NoMigration),
+        }
+    }
+
     /// Whether a feature is kept from the client.
     pub(super) fn hides(&self, feature: u32) -> bool {
-        self.unmigratable
-            && matches!(
-                feature,
-                number::MIGRATION | number::MIG_DEVICE_STATE | number::MIG_DATA_SIZE
-            )
+        self.unmigratable && is_of_migration(feature)
     }
 
     /// Corrupts the next bytes that are read of the stream, once.

@@ -5,8 +5,7 @@ use rustix::io::Errno;
 use super::Session;
 use crate::migration::MigState;
 use crate::wire::feature::{
-    FEATURE_MASK, Feature, FeatureOps, MIGRATION_FLAGS, Migration, MigrationDataSize, MigrationState,
-    NO_DATA_FD, number,
+    FEATURE_MASK, Feature, FeatureOps, Migration, MigrationDataSize, MigrationState, NO_DATA_FD, number,
 };
 use crate::wire::migration::{MigrationData, PrecopyInfo};
 use crate::wire::{self, MAX_DATA_XFER_SIZE};
@@ -21,6 +20,14 @@ fn operations(feature: u32) -> Option<FeatureOps> {
     }
 }
 
+/// Whether a feature is one of devices that migrate.
+pub(super) fn is_of_migration(feature: u32) -> bool {
+    matches!(
+        feature,
+        number::MIGRATION | number::MIG_DEVICE_STATE | number::MIG_DATA_SIZE
+    )
+}
+
 impl Session {
     pub(super) fn feature(&self, payload: &[u8]) -> Result<Vec<u8>, Errno> {
         let (header, data) = wire::split::<Feature>(payload)?;
@@ -31,6 +38,9 @@ impl Session {
         #[cfg(feature = "fault-injection")]
         if self.broken.hides(feature) {
             return Err(Errno::NOTTY);
+        }
+        if is_of_migration(feature) {
+            self.backend.migration_flags()?;
         }
         if !supported.contains(asked - FeatureOps::PROBE) {
             return Err(Errno::INVAL);
@@ -55,11 +65,11 @@ impl Session {
         let mut reply = wire::bytes(&header);
         match feature {
             number::MIGRATION => reply.extend(wire::bytes(&Migration {
-                flags: MIGRATION_FLAGS,
+                flags: self.backend.migration_flags()?,
             })),
-            number::MIG_DEVICE_STATE => reply.extend(wire::bytes(&self.migration_state())),
+            number::MIG_DEVICE_STATE => reply.extend(wire::bytes(&self.migration_state()?)),
             number::MIG_DATA_SIZE => {
-                let stop_copy_length = self.migration.lock().data_size(self);
+                let stop_copy_length = self.backend.migration_data_size()?;
                 reply.extend(wire::bytes(&MigrationDataSize { stop_copy_length }));
             }
             _ => self.report(data, header.argsz as usize, &mut reply)?,
@@ -80,31 +90,20 @@ impl Session {
             number::DMA_LOGGING_STOP if data.is_empty() => self.stop_logging()?,
             number::MIG_DEVICE_STATE => {
                 let (asked, _) = wire::split::<MigrationState>(data)?;
-                self.set_migration_state(asked.device_state)?;
-                reply.extend(wire::bytes(&self.migration_state()));
+                let asked = MigState::try_from(asked.device_state).map_err(|_| Errno::INVAL)?;
+                self.backend.set_migration_state(asked)?;
+                reply.extend(wire::bytes(&self.migration_state()?));
             }
             _ => return Err(Errno::INVAL),
         }
         Ok(reply)
     }
 
-    fn migration_state(&self) -> MigrationState {
-        MigrationState {
-            device_state: self.migration.lock().state().into(),
+    fn migration_state(&self) -> Result<MigrationState, Errno> {
+        Ok(MigrationState {
+            device_state: self.backend.migration_state()?.into(),
             data_fd: NO_DATA_FD,
-        }
-    }
-
-    fn set_migration_state(&self, asked: u32) -> Result<(), Errno> {
-        let asked = MigState::try_from(asked).map_err(|_| Errno::INVAL)?;
-        let mut migration = self.migration.lock();
-        let before = migration.state();
-        migration.set_state(asked, self).map_err(|error| {
-            tracing::warn!(device = self.name, from = %before, to = %asked, %error, "the migration state did not change as asked");
-            error.errno()
-        })?;
-        tracing::info!(device = self.name, from = %before, to = %asked, "migration state");
-        Ok(())
+        })
     }
 
     pub(super) fn migration_read(&self, payload: &[u8]) -> Result<Vec<u8>, Errno> {
@@ -115,14 +114,7 @@ impl Session {
             return Err(Errno::INVAL);
         }
         let mut reply = vec![0; header + size];
-        let read = self
-            .migration
-            .lock()
-            .read(&mut reply[header..])
-            .map_err(|error| {
-                tracing::warn!(device = self.name, %error, "refused to read migration data");
-                error.errno()
-            })?;
+        let read = self.backend.read_migration_data(&mut reply[header..])?;
         #[cfg(feature = "fault-injection")]
         self.broken.corrupt(&mut reply[header..header + read]);
         reply.truncate(header + read);
@@ -139,10 +131,7 @@ impl Session {
         if request.size as usize != data.len() || data.len() > MAX_DATA_XFER_SIZE {
             return Err(Errno::INVAL);
         }
-        self.migration.lock().write(data, self).map_err(|error| {
-            tracing::error!(device = self.name, %error, "the migration stream was refused");
-            error.errno()
-        })?;
+        self.backend.write_migration_data(data)?;
         Ok(Vec::new())
     }
 
@@ -152,11 +141,7 @@ impl Session {
         if request.argsz < argsz || request.flags != 0 {
             return Err(Errno::INVAL);
         }
-        let info = self
-            .migration
-            .lock()
-            .precopy_info()
-            .map_err(|error| error.errno())?;
+        let info = self.backend.precopy_info()?;
         let reply = PrecopyInfo {
             argsz,
             flags: 0,

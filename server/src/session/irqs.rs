@@ -16,7 +16,7 @@ impl Session {
         if !rest.is_empty() || request.argsz < size {
             return Err(Errno::INVAL);
         }
-        let info = self.interrupts.info(request.index).ok_or(Errno::INVAL)?;
+        let info = self.backend.irq_info(request.index)?;
         let reply = IrqInfo {
             argsz: size,
             flags: info.flags,
@@ -51,10 +51,7 @@ impl Session {
             action,
             data,
         };
-        self.interrupts.set(request).map_err(|error| {
-            tracing::debug!(device = self.name, %error, "refused to set interrupts");
-            error.errno()
-        })?;
+        self.backend.set_irqs(request)?;
         Ok(Vec::new())
     }
 }

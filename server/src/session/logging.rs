@@ -88,6 +88,15 @@ impl Session {
         self.unconfirmed.put_back(&self.log.ioas().software_tracker());
     }
 
+    /// A failed device may write memory after it was last asked for dirty pages, so its log is not to be trusted.
+    pub(super) fn refuse_if_failed(&self) -> Result<(), Errno> {
+        if self.backend.is_failed() {
+            Err(Errno::IO)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Says loudly when the log is lost.
     pub(super) fn log_failed(&self, error: &LogError) -> Errno {
         if let LogError::TrackerFailed { source, .. } = error {

@@ -34,10 +34,7 @@ impl Session {
             access,
             fd,
         };
-        self.space.map(request).map_err(|error| {
-            tracing::warn!(device = self.name, %error, "refused to map guest memory");
-            error.errno()
-        })?;
+        self.backend.map(request)?;
         Ok(Vec::new())
     }
 
@@ -48,7 +45,7 @@ impl Session {
             if unmap.address != 0 || unmap.size != 0 || !rest.is_empty() {
                 return Err(Errno::INVAL);
             }
-            self.unmap_all()?;
+            self.backend.unmap_all()?;
             return Ok(wire::bytes(&unmap));
         }
         if flags == UnmapFlags::GET_DIRTY_BITMAP {
@@ -57,7 +54,7 @@ impl Session {
         if !flags.is_empty() || !rest.is_empty() {
             return Err(Errno::INVAL);
         }
-        self.unmap(unmap)?;
+        self.backend.unmap(unmap.address, unmap.size)?;
         Ok(wire::bytes(&unmap))
     }
 
@@ -79,7 +76,7 @@ impl Session {
         // Everything that can be refused must be refused before the mapping goes: the bits are handed over only once.
         self.refuse_if_failed()?;
         self.log.check_range(&range).map_err(|error| log_errno(&error))?;
-        self.unmap(unmap)?;
+        self.backend.unmap(unmap.address, unmap.size)?;
         let mut reply = wire::bytes(&unmap);
         reply.extend(wire::bytes(&Bitmap {
             page_size: bitmap.page_size,
@@ -89,25 +86,5 @@ impl Session {
         reply.resize(header + needed, 0);
         self.read_log(range, page_size, &mut reply[header..])?;
         Ok(reply)
-    }
-
-    fn unmap(&self, unmap: DmaUnmap) -> Result<(), Errno> {
-        self.space
-            .unmap(unmap.address, unmap.size, Self::quiesce_deadline())
-            .map_err(|error| {
-                tracing::warn!(device = self.name, %error, "refused to unmap guest memory");
-                if error.is_timeout() {
-                    self.fail("memory that was to be unmapped is still in use");
-                }
-                error.errno()
-            })
-    }
-
-    fn unmap_all(&self) -> Result<(), Errno> {
-        self.space.unmap_all(Self::quiesce_deadline()).map_err(|error| {
-            tracing::warn!(device = self.name, %error, "refused to unmap guest memory");
-            self.fail("memory that was to be unmapped is still in use");
-            error.errno()
-        })
     }
 }

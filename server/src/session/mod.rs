@@ -1,12 +1,12 @@
 //! One client's connection: every message that Rust answers, in the order in which it came.
 //!
-//! A session owns a device and all that belongs to its connection: mappings, eventfds, the DMA log, the migration. They end
-//! with it. It runs on one thread; the device's own threads run beside it and see only their
-//! [`Dma`](crate::guest::Dma) and [`Irq`](crate::irq::Irq) handles.
+//! A session takes messages apart and puts replies together. What they act on is its [`Backend`], which owns the device and all that
+//! belongs to the connection: mappings, eventfds, the migration; the DMA log is the VM's. They end with the session. It runs on one
+//! thread; an emulated device's own threads run beside it and see only their [`Dma`](crate::guest::Dma) and
+//! [`Irq`](crate::irq::Irq) handles.
 //!
 //! What the wire says where the specification is silent: `docs/src/protocol.md`.
 
-mod control;
 mod dispatch;
 #[cfg(feature = "fault-injection")]
 mod faults;
@@ -14,6 +14,7 @@ mod features;
 mod irqs;
 mod logging;
 mod mappings;
+mod open;
 #[cfg(test)]
 mod tests;
 mod unconfirmed;
@@ -21,22 +22,17 @@ mod version;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use pagetrail_tracker::{Attachment, DeviceKind};
-use parking_lot::Mutex;
+use pagetrail_tracker::Attachment;
 use rustix::io::Errno;
 
-use crate::device::{Device, DeviceModel, DeviceSpec};
-use crate::guest::{AllowedFiles, DmaSpace};
-use crate::host::{Binding, Peer, Vm};
-use crate::irq::Interrupts;
-use crate::migration::{Migration, Target};
+use crate::backend::Backend;
+use crate::device::DeviceSpec;
+use crate::guest::AllowedFiles;
+use crate::host::{Binding, Model, Peer, Vm};
 use crate::vfu::{Connection, Context};
 use unconfirmed::Unconfirmed;
-
-/// How long work in flight may take to stop. Shorter than the 5 s after which QEMU gives a message up.
-const QUIESCE_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long a message of a client may take to arrive, and a reply to be read.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -47,13 +43,10 @@ const REFUSAL_DEADLINE: Duration = Duration::from_millis(500);
 /// A device and its connection.
 pub(crate) struct Session {
     name: String,
-    device: Arc<dyn Device>,
-    space: DmaSpace,
-    interrupts: Interrupts,
-    log: Attachment,
+    backend: Box<dyn Backend>,
+    log: Arc<Attachment>,
     connection: Connection,
     unconfirmed: Unconfirmed,
-    migration: Mutex<Migration>,
     #[cfg(feature = "fault-injection")]
     broken: faults::Broken,
     // Dropped last: the VM stays bound to the client's process as long as anything of it is left.
@@ -65,7 +58,7 @@ pub(crate) struct Served {
     /// Name, for logs.
     pub(crate) name: String,
     /// What is served.
-    pub(crate) model: Arc<dyn DeviceModel>,
+    pub(crate) model: Model,
     /// Files that guest memory may be in.
     pub(crate) files: AllowedFiles,
     /// The VM that it belongs to.
@@ -105,53 +98,27 @@ pub(crate) fn refuse(socket: OwnedFd, errno: Errno) {
 }
 
 fn run(socket: OwnedFd, served: &Served, binding: Binding) -> anyhow::Result<()> {
-    let spec = served.model.spec();
-    let space = DmaSpace::new(
-        binding.ioas().software_tracker(),
-        served.files,
-        served.vm.share().clone(),
-    );
-    let interrupts = Interrupts::new(spec.irqs);
-    let log = binding.ioas().attach(DeviceKind::Emulated, &served.name)?;
-    let built = served.model.build(space.dma(), interrupts.irq())?;
-    let (connection, failing) = (Connection::of(&socket)?, Connection::of(&socket)?);
-    space.on_memory_failure(Box::new(move || failing.close()));
-    #[cfg(feature = "fault-injection")]
-    let broken = faults::inject(&served.faults, &space, &binding);
+    let opened = open::open(served, &binding, &socket)?;
     let session = Arc::new(Session {
         name: served.name.clone(),
-        device: built.device,
-        space,
-        interrupts,
-        log,
-        connection,
+        backend: opened.backend,
+        log: opened.log,
+        connection: Connection::of(&socket)?,
         unconfirmed: Unconfirmed::default(),
-        migration: Mutex::new(Migration::new()),
         #[cfg(feature = "fault-injection")]
-        broken,
+        broken: faults::Broken::by(&served.faults),
         _binding: binding,
     });
-    session.device.run();
-    let served = Context::new(&spec, &built.bar_files, Box::new(Arc::clone(&session)))
+    let served = Context::new(&opened.spec, &opened.bar_files, Box::new(Arc::clone(&session)))
         .and_then(|context| context.attach(socket, DEADLINE).and_then(|()| context.run()));
     session.end();
     Ok(served?)
 }
 
 impl Session {
-    fn quiesce_deadline() -> Instant {
-        Instant::now() + QUIESCE_LIMIT
-    }
-
-    /// Stops the device and takes its memory away, in that order, and gives back what its client may not have learnt. What is left
-    /// is dropped with the session.
+    /// Stops the device, and gives back what its client may not have learnt. What is left is dropped with the session.
     fn end(&self) {
-        if let Err(error) = Target::quiesce(self) {
-            tracing::error!(device = self.name, %error, "the device still works after its client has gone");
-        }
-        if let Err(error) = self.space.unmap_all(Self::quiesce_deadline()) {
-            tracing::error!(device = self.name, %error, "guest memory is still in use after the client has gone");
-        }
+        self.backend.end();
         self.put_back_reports();
     }
 }

@@ -11,7 +11,7 @@ use pagetrail_tracker::{Iova, IovaRange, SoftwareTracker};
 use super::{Served, serve};
 use crate::devices::dma::{DmaModel, Lanes};
 use crate::guest::{AllowedFiles, Share};
-use crate::host::{Peer, Vm};
+use crate::host::{Model, Peer, Vm};
 use crate::vfu::Connection;
 use crate::wire;
 use crate::wire::command::DEVICE_FEATURE;
@@ -37,9 +37,9 @@ impl Client {
         let (socket, served_socket) = UnixStream::pair().unwrap();
         let served = Served {
             name: "vm/dma".to_owned(),
-            model: Arc::new(DmaModel {
+            model: Model::Emulated(Arc::new(DmaModel {
                 lanes: Lanes::new(1).unwrap(),
-            }),
+            })),
             files: AllowedFiles::TmpfsAndHugetlbfs,
             vm: Arc::clone(vm),
             #[cfg(feature = "fault-injection")]

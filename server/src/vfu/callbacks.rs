@@ -4,6 +4,7 @@
 //! result in C's way: a count or zero, or −1 with `errno`.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::io::Errno;
@@ -32,23 +33,26 @@ pub(super) unsafe extern "C" fn message(
     let input = unsafe { &mut *input };
     // SAFETY: as above; the message does not outlive this call.
     let mut message = unsafe { Message::new(header.cmd, header.flags, input) };
-    let reply = match with_handler(ctx, |handler| handler.message(&mut message)) {
+    let (reply, file) = match with_handler(ctx, |handler| handler.message(&mut message)) {
         Ok(Answer::Pass) => return PASS,
-        Ok(Answer::Reply(reply)) => reply,
+        Ok(Answer::Reply(reply)) => (reply, None),
+        Ok(Answer::WithFile(reply, file)) => (reply, Some(file)),
         Err(error) => return fail(error),
     };
+    // SAFETY: `output` is the library's and all zero.
+    let output = unsafe { &mut *output };
     if !reply.is_empty() {
         let Some(data) = copy_out(&reply) else {
             return fail(Errno::NOMEM);
         };
-        let reply = sys::vfu_msg_out_t {
-            data,
-            len: reply.len(),
-            fds: std::ptr::null_mut(),
-            nr_fds: 0,
+        (output.data, output.len) = (data, reply.len());
+    }
+    if let Some(file) = file {
+        let Some(fds) = copy_out(&file.as_raw_fd().to_ne_bytes()) else {
+            return fail(Errno::NOMEM);
         };
-        // SAFETY: `output` is the library's, all zero, and takes over what `vfu_msg_alloc` gave.
-        unsafe { *output = reply };
+        (output.fds, output.nr_fds) = (fds.cast(), 1);
+        shared(ctx).lend(file);
     }
     HANDLED
 }
@@ -140,15 +144,19 @@ fn with_handler<T>(
     ctx: *mut sys::vfu_ctx_t,
     call: impl FnOnce(&dyn Handler) -> Result<T, Errno>,
 ) -> Result<T, Errno> {
-    // SAFETY: the context is live during its callbacks.
-    let private = unsafe { sys::vfu_get_private(ctx) };
-    // SAFETY: the private pointer was set by `Context::new` to a `Shared` that outlives the context and is only ever
-    // borrowed shared.
-    let shared = unsafe { &*private.cast::<Shared>() };
-    catch_unwind(AssertUnwindSafe(|| call(shared.handler()))).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(|| call(shared(ctx).handler()))).unwrap_or_else(|_| {
         tracing::error!("internal error: a message handler panicked; the client gets EIO");
         Err(Errno::IO)
     })
+}
+
+/// What belongs to a context whose callback this is.
+fn shared<'a>(ctx: *mut sys::vfu_ctx_t) -> &'a Shared {
+    // SAFETY: the context is live during its callbacks.
+    let private = unsafe { sys::vfu_get_private(ctx) };
+    // SAFETY: the private pointer was set by `Context::new` to a `Shared` that outlives the context, which outlives what callbacks
+    // borrow, and it is only ever borrowed shared.
+    unsafe { &*private.cast::<Shared>() }
 }
 
 fn copy_out(bytes: &[u8]) -> Option<*mut c_void> {

@@ -1,5 +1,6 @@
 //! One connection's context.
 
+use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -31,11 +32,18 @@ pub(crate) struct Context {
 /// What the context's private pointer refers to.
 pub(super) struct Shared {
     handler: Box<dyn Handler>,
+    /// What the last reply carries: the library does not close it, and has sent it when the next one is made.
+    lent: RefCell<Option<OwnedFd>>,
 }
 
 impl Shared {
     pub(super) fn handler(&self) -> &dyn Handler {
         &*self.handler
+    }
+
+    /// Keeps a file open until the reply that carries it has gone.
+    pub(super) fn lend(&self, file: OwnedFd) {
+        self.lent.replace(Some(file));
     }
 }
 
@@ -97,7 +105,10 @@ impl Context {
         bar_files: &[(Bar, OwnedFd)],
         handler: Box<dyn Handler>,
     ) -> Result<Self, ContextError> {
-        let shared = Box::new(Shared { handler });
+        let shared = Box::new(Shared {
+            handler,
+            lent: RefCell::default(),
+        });
         let private = std::ptr::from_ref::<Shared>(&shared).cast_mut().cast::<c_void>();
         // SAFETY: no path is needed without a listening socket; `private` lives as long as the context.
         let raw = unsafe {

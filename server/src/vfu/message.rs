@@ -30,6 +30,8 @@ pub(crate) enum Answer {
     Pass,
     /// The reply's payload.
     Reply(Vec<u8>),
+    /// The reply's payload, and a file that goes with it.
+    WithFile(Vec<u8>, OwnedFd),
 }
 
 impl<'a> Message<'a> {

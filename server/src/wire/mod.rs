@@ -17,8 +17,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub(crate) mod command {
     pub(crate) const DMA_MAP: u16 = 2;
     pub(crate) const DMA_UNMAP: u16 = 3;
+    pub(crate) const DEVICE_GET_INFO: u16 = 4;
+    pub(crate) const DEVICE_GET_REGION_INFO: u16 = 5;
     pub(crate) const DEVICE_GET_IRQ_INFO: u16 = 7;
     pub(crate) const DEVICE_SET_IRQS: u16 = 8;
+    pub(crate) const REGION_READ: u16 = 9;
     pub(crate) const REGION_WRITE: u16 = 10;
     pub(crate) const DEVICE_RESET: u16 = 13;
     pub(crate) const DEVICE_FEATURE: u16 = 16;

@@ -35,6 +35,16 @@ fn a_device_program_takes_the_options_of_the_conventions() {
 }
 
 #[test]
+fn a_passthrough_device_is_named_in_one_way() {
+    parse(&["vfio", "--pci=0000:01:00.0"]).expect("by its address");
+    parse(&["vfio", "--device=/dev/vfio/devices/vfio0", "--no-bar-mmap"]).expect("by its file");
+    let none = parse(&["vfio", "--socket-path=/tmp/s"]).expect_err("which?");
+    assert_eq!(none.kind(), ErrorKind::MissingRequiredArgument);
+    let both = parse(&["vfio", "--pci=0000:01:00.0", "--device=/dev/x"]).expect_err("which?");
+    assert_eq!(both.kind(), ErrorKind::ArgumentConflict);
+}
+
+#[test]
 fn workers_are_1_to_64() {
     assert_eq!(dma(&["dma"]).workers, 1);
     assert_eq!(dma(&["dma", "--workers=64"]).workers, 64);

@@ -138,3 +138,42 @@ fn a_vm_has_a_name_and_a_device_and_workers_have_a_range() {
         "line 6: 65 workers: there can be 1 to 64"
     );
 }
+
+const VF: &str = "\
+[[vm]]
+name = 'web'
+[[vm.device]]
+kind = 'vfio'
+pci = '0000:01:00.0'
+socket-path = '/run/vf.sock'
+";
+
+#[test]
+fn a_passthrough_device_is_named_in_one_way_and_once() {
+    parse(VF).expect("by its address");
+    parse(&VF.replace("pci = '0000:01:00.0'", "device = '/dev/vfio/devices/vfio0'")).expect("by its file");
+    let neither = error(&VF.replace("pci = '0000:01:00.0'\n", ""));
+    assert!(
+        neither.starts_with("line 3: a vfio device has either"),
+        "{neither}"
+    );
+    let both = error(&format!("{VF}device = '/dev/x'"));
+    assert!(both.starts_with("line 3: a vfio device has either"), "{both}");
+    let twice = format!("{VF}{}", VF.replace("web", "db").replace("vf.sock", "other.sock"));
+    assert_eq!(
+        error(&twice),
+        r#"line 11: pci "0000:01:00.0" is on line 5 already"#
+    );
+}
+
+#[test]
+fn keys_of_another_kind_are_refused() {
+    assert_eq!(
+        error(&format!("{VF}workers = 2")),
+        "line 7: a vfio device has no workers"
+    );
+    assert_eq!(
+        error(&format!("{WEB}assume-all-dirty = true")),
+        "line 6: a dma device has no assume-all-dirty"
+    );
+}

@@ -35,6 +35,8 @@ pub use identity::Differences;
 pub use reader::{Incoming, Left, Progress};
 pub use writer::Outgoing;
 
+use rustix::io::Errno;
+
 use crate::device::{Identity, RestoreError};
 
 /// First bytes of every stream.
@@ -155,6 +157,18 @@ pub enum StreamError {
     /// The device refused the state.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+}
+
+impl StreamError {
+    /// What the client is told: `EINVAL` where it did the wrong thing, `EBADMSG` where the stream was damaged on its way.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::NotAStream | Self::UnknownVersion(_) | Self::OtherDevice(_) | Self::Restore(_) => {
+                Errno::INVAL
+            }
+            _ => Errno::BADMSG,
+        }
+    }
 }
 
 fn encode_identity(identity: &Identity) -> Vec<u8> {

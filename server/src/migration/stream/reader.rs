@@ -75,6 +75,12 @@ impl Incoming {
         self.take(bytes).map_err(|error| self.fail(error))
     }
 
+    /// Takes what has arrived of the state, checked and in order, and was not taken before: for a device that does not wait for
+    /// all of it. Without this it is given when the stream is complete, and may not be longer than [`MAX_STATE_LEN`].
+    pub fn take_arrived(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.state)
+    }
+
     /// Makes the stream a failed one, for a reason found outside of it.
     pub fn fail(&mut self, error: StreamError) -> StreamError {
         self.part = Vec::new();

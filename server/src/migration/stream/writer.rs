@@ -12,8 +12,10 @@ pub struct Outgoing {
     bytes: Vec<u8>,
     /// How much of `bytes` has been read.
     read: usize,
+    /// Bytes of the stream that are no longer in `bytes`.
+    gone: u64,
     records: u64,
-    /// CRC-32C of `bytes` without the checksums among them.
+    /// CRC-32C of the stream so far without the checksums in it.
     checksum: u32,
 }
 
@@ -23,6 +25,7 @@ impl Outgoing {
         let mut stream = Self {
             bytes: Vec::new(),
             read: 0,
+            gone: 0,
             records: 0,
             checksum: 0,
         };
@@ -45,14 +48,24 @@ impl Outgoing {
             )));
         }
         self.bytes.reserve(framed_len(state.len()));
-        for chunk in state.chunks(MAX_CHUNK_LEN) {
+        self.record_state(state);
+        self.end();
+        Ok(())
+    }
+
+    /// Adds a part of the state, of any length.
+    pub fn record_state(&mut self, part: &[u8]) {
+        for chunk in part.chunks(MAX_CHUNK_LEN) {
             self.record(RecordType::State, chunk);
         }
+    }
+
+    /// Adds the end record.
+    pub fn end(&mut self) {
         let mut end = Vec::with_capacity(END_LEN);
         end.extend(self.records.to_le_bytes());
-        end.extend((self.bytes.len() as u64).to_le_bytes());
+        end.extend((self.gone + self.bytes.len() as u64).to_le_bytes());
         self.record(RecordType::End, &end);
-        Ok(())
     }
 
     /// Moves the next bytes into `out`, as many as there are and fit.
@@ -61,6 +74,11 @@ impl Outgoing {
         let len = left.len().min(out.len());
         out[..len].copy_from_slice(&left[..len]);
         self.read += len;
+        if self.read == self.bytes.len() {
+            self.gone += self.read as u64;
+            self.bytes.clear();
+            self.read = 0;
+        }
         len
     }
 
@@ -68,6 +86,9 @@ impl Outgoing {
     pub fn remaining(&self) -> u64 {
         (self.bytes.len() - self.read) as u64
     }
+
+    /// Bytes that a record takes besides what it carries.
+    pub const RECORD_OVERHEAD: u64 = (RECORD_HEADER_LEN + CRC_LEN) as u64;
 
     /// Bytes that [`finish`](Self::finish) adds for a state of at most `state_len` bytes.
     pub fn bytes_to_finish(state_len: usize) -> u64 {

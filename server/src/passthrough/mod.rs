@@ -1,0 +1,151 @@
+//! Devices of the kernel's VFIO, passed through to a vfio-user client.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `kernel` | the calls of VFIO, as traits |
+//! | `sys` | those calls of the kernel that this process runs on |
+//! | `find` | from a PCI address to an open device, and what is wrong if there is none |
+//! | `iommu`, `memory` | a VM's iommufd, and the address space that its devices share |
+//! | `mappings` | what one connection has mapped |
+//! | `regions`, `msix` | BARs and config space, by message and by mapping |
+//! | `interrupts` | the client's eventfds, given to the kernel |
+//! | `migration`, `stream` | the driver's migration, passed on |
+//! | `device` | all of it together, for one connection |
+//!
+//! What is passed through costs nothing of this process's on the way: mapped BARs, DMA and interrupts go between the guest, the device
+//! and the kernel. What this process adds is the dirty log: the device is attached to the VM's
+//! [`Ioas`](pagetrail_tracker::Ioas) beside its emulated devices, with the tracker that was selected for it.
+//!
+//! Not here: finding out what a tracker says (`pagetrail-tracker`), the wire (`session`), and what only a VMM can do: routing
+//! interrupts into the guest, and emulating the registers that VFIO's users are to emulate.
+
+mod device;
+mod find;
+mod interrupts;
+mod iommu;
+mod kernel;
+mod mappings;
+mod memory;
+mod migration;
+#[cfg(test)]
+mod model;
+mod msix;
+mod regions;
+mod stream;
+mod sys;
+
+pub(crate) use device::Passthrough;
+pub use find::{OpenError, Source};
+pub use iommu::HostIommu;
+pub use pagetrail_tracker::{Leaves, WithoutTracker};
+pub use regions::BarAccess;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pagetrail_tracker::{DeviceKind, DeviceTracker, Explanation, Ioas};
+use parking_lot::Mutex;
+
+use kernel::Device;
+use regions::Regions;
+use sys::Cdev;
+
+/// A device of the kernel's, and how it is to be served.
+#[derive(Clone)]
+pub struct PassthroughConfig {
+    /// Which device.
+    pub source: Source,
+    /// The IOMMUs of its VM.
+    pub iommu: Arc<HostIommu>,
+    /// How the client reaches its BARs.
+    pub bars: BarAccess,
+    /// What to do if nothing tracks what it writes.
+    pub without_tracker: WithoutTracker,
+}
+
+/// A device of the kernel's that is served, to one client after the other.
+///
+/// It is opened anew for each client: that way nothing of the last one is left, and nobody who has the last one's file can reach
+/// it any more.
+pub struct PassthroughModel {
+    config: PassthroughConfig,
+    /// Opened for the first client, so that what is wrong is found before there is one.
+    ready: Mutex<Option<Opened>>,
+    explanation: Explanation,
+}
+
+/// A device that this process has.
+struct Opened {
+    cdev: Arc<Cdev>,
+    path: PathBuf,
+}
+
+impl PassthroughModel {
+    /// Opens the device and attaches it for a moment, to learn whether it can be served, and what tracks it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub fn open(config: PassthroughConfig) -> Result<Arc<Self>, OpenError> {
+        let opened = open(&config)?;
+        let explanation = try_out(&config, &opened)?;
+        Ok(Arc::new(Self {
+            config,
+            ready: Mutex::new(Some(opened)),
+            explanation,
+        }))
+    }
+
+    /// What tracks the device, and why.
+    pub fn explanation(&self) -> &Explanation {
+        &self.explanation
+    }
+
+    /// The device, for the next client.
+    fn take(&self) -> Result<Opened, OpenError> {
+        match self.ready.lock().take() {
+            Some(opened) => Ok(opened),
+            None => open(&self.config),
+        }
+    }
+}
+
+impl fmt::Debug for PassthroughModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PassthroughModel")
+            .field("source", &self.config.source)
+            .finish_non_exhaustive()
+    }
+}
+
+fn open(config: &PassthroughConfig) -> Result<Opened, OpenError> {
+    let path = find::path(&config.source)?;
+    let cdev = Arc::new(find::bind(&path, config.iommu.iommufd())?);
+    let info = cdev.info();
+    let info = info.map_err(|source| OpenError::system("ask what it is", &path, source))?;
+    if !info.flags.contains(crate::wire::region::DeviceFlags::PCI) {
+        return Err(OpenError::NotPci(path));
+    }
+    Ok(Opened { cdev, path })
+}
+
+/// Attaches the device to an address space of its own.
+fn try_out(config: &PassthroughConfig, opened: &Opened) -> Result<Explanation, OpenError> {
+    let device: &dyn Device = &*opened.cdev;
+    let described = Regions::of(device, config.bars);
+    described.map_err(|source| OpenError::system("ask for the regions of", &opened.path, source))?;
+    let space = config.iommu.new_space()?;
+    let attached = space
+        .attach(opened.cdev.clone(), opened.cdev.iommufd_id())
+        .map_err(|source| OpenError::of_attach(&opened.path, source))?;
+    let kind = DeviceKind::Passthrough {
+        page_table_tracker: attached.candidate(),
+        device_tracker: DeviceTracker::candidate_of(Box::new(sys::Log(opened.cdev.clone()))),
+        without_tracker: config.without_tracker,
+    };
+    let selected = Ioas::new().attach(kind, &config.source.to_string());
+    let selected =
+        selected.map_err(|error| OpenError::system("track", &opened.path, std::io::Error::other(error)))?;
+    Ok(selected.explanation().clone())
+}
