@@ -6,16 +6,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use iommufd_ioctls::IommuFd;
+use pagetrail_tracker::{Access, AttachedDevice, KernelIoas};
 use vfio_ioctls::{VfioDevice, VfioIommufd};
 
-use crate::engine::Engine;
-
-/// VFIO's number of the PCI configuration space.
-const CONFIG_REGION: u32 = 7;
-/// Offset of the command register.
-const COMMAND: u64 = 4;
-/// Answers at its BARs, and masters the bus.
-const MEMORY_AND_MASTER: u16 = 0b110;
+use crate::engine::{self, Engine};
+use crate::scratch::Scratch;
 
 /// A device that writes what it is told to.
 pub(crate) struct Device {
@@ -23,37 +18,50 @@ pub(crate) struct Device {
     pub(crate) vfio: Arc<VfioDevice>,
     /// What the iommufd calls it.
     pub(crate) id: u32,
-    pub(crate) engine: Engine,
+    pub(crate) engine: Box<dyn Engine>,
+    scratch: Scratch,
 }
 
 impl Device {
-    /// Binds the device at `path` to the iommufd.
-    pub(crate) fn open(iommufd: &Path, path: &Path) -> Result<Self> {
-        let open = |path: &Path| {
-            let opened = File::options().read(true).write(true).open(path);
-            opened.with_context(|| format!("cannot open {}", path.display()))
-        };
-        let iommufd = Arc::new(IommuFd::new_from_fd(open(iommufd)?));
+    /// Binds the PCI device at `address`, which a driver of VFIO's has, to the iommufd. It is the device so numbered.
+    pub(crate) fn open(iommufd: &Arc<IommuFd>, address: &str, number: usize) -> Result<Self> {
+        let path = path_of(address)?;
         let container = VfioIommufd::new(iommufd.clone(), None, None).context("cannot use the iommufd")?;
-        let vfio = VfioDevice::new_from_fd(open(path)?, Arc::new(container), false)
+        let vfio = VfioDevice::new_from_fd(open(&path)?, Arc::new(container), false)
             .with_context(|| format!("cannot bind {} to the iommufd", path.display()))?;
         let vfio = Arc::new(vfio);
         let id = vfio
             .iommufd_dev_id()
             .context("the iommufd has no name for the device")?;
-        master_the_bus(&vfio);
-        let engine = Engine::of(&vfio)?;
+        let engine = engine::of(&vfio)?;
         Ok(Self {
-            iommufd,
+            iommufd: iommufd.clone(),
             vfio,
             id,
             engine,
+            scratch: Scratch::new(number)?,
         })
+    }
+
+    /// Brings it into an address space that it has not been in, ready to be driven.
+    pub(crate) fn join(&self, ioas: &KernelIoas) -> Result<AttachedDevice> {
+        let attached = ioas.attach(self.vfio.clone(), self.id)?;
+        let scratch = &self.scratch;
+        ioas.map(scratch.range(), scratch.memory().file(), 0, Access::Write)?;
+        self.engine
+            .begin(scratch)
+            .with_context(|| format!("{} does not begin", self.engine.name()))?;
+        Ok(attached)
     }
 }
 
-/// The character device of the PCI device at `address`, which a driver of VFIO's has.
-pub(crate) fn path_of(address: &str) -> Result<PathBuf> {
+pub(crate) fn open(path: &Path) -> Result<File> {
+    let opened = File::options().read(true).write(true).open(path);
+    opened.with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// The character device of the PCI device at `address`.
+fn path_of(address: &str) -> Result<PathBuf> {
     let folder = Path::new("/sys/bus/pci/devices").join(address).join("vfio-dev");
     let mut names = fs::read_dir(&folder)
         .with_context(|| format!("no {}: is the device bound to vfio-pci?", folder.display()))?;
@@ -63,20 +71,4 @@ pub(crate) fn path_of(address: &str) -> Result<PathBuf> {
         .file_name();
     ensure!(names.next().is_none(), "{} has several entries", folder.display());
     Ok(Path::new("/dev/vfio/devices").join(name))
-}
-
-/// VFIO takes this from a device when it is opened.
-fn master_the_bus(vfio: &VfioDevice) {
-    let mut command = [0; 2];
-    vfio.region_read(CONFIG_REGION, &mut command, COMMAND);
-    let command = u16::from_le_bytes(command) | MEMORY_AND_MASTER;
-    vfio.region_write(CONFIG_REGION, &command.to_le_bytes(), COMMAND);
-}
-
-/// The vendor's and the device's number in the PCI configuration space.
-pub(crate) fn pci_id(vfio: &VfioDevice) -> (u16, u16) {
-    let mut id = [0; 4];
-    vfio.region_read(CONFIG_REGION, &mut id, 0);
-    let [a, b, c, d] = id;
-    (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]))
 }

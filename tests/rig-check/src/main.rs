@@ -1,40 +1,41 @@
-//! `rig-check`: the trackers of hardware against the kernel, the IOMMU and a device that can be told what to write.
+//! `rig-check`: the trackers of hardware against the kernel, the IOMMU and devices that can be told what to write.
 //!
-//! It is one static program, to be run as root in a VM that has one of QEMU's test devices behind an IOMMU model, bound to
-//! vfio-pci. It prints TAP.
+//! It is one static program, to be run as root in a VM that has some of QEMU's devices behind an IOMMU model, bound to
+//! vfio-pci: iommu-testdev, edu, and nvme with a drive as `scripts/run-in-rig` makes it. It prints TAP.
 
 mod checks;
 mod device;
 mod engine;
 mod memory;
 mod race;
+mod registers;
+mod scratch;
 mod space;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
+use iommufd_ioctls::IommuFd;
 
 use checks::Check;
 use device::Device;
 
-/// Checks the IOMMU tracker on this machine with a device that writes on demand (iommu-testdev or edu).
+/// Checks the IOMMU tracker on this machine with devices that write on demand (iommu-testdev, edu, nvme).
 #[derive(Parser)]
 struct Args {
-    /// The device, by its character device: /dev/vfio/devices/vfioN.
-    #[arg(long, conflicts_with = "pci", required_unless_present = "pci")]
-    device: Option<PathBuf>,
-    /// The device, by its PCI address: 0000:00:03.0.
-    #[arg(long)]
-    pci: Option<String>,
+    /// A device that vfio-pci has, by its PCI address: 0000:00:03.0. Can be repeated.
+    #[arg(long, required = true)]
+    pci: Vec<String>,
     /// The iommufd.
     #[arg(long, default_value = "/dev/iommu")]
     iommufd: PathBuf,
-    /// DMA writes of each race between writes and reads.
-    #[arg(long, default_value_t = 200_000)]
+    /// DMA writes of each race between writes and reads; slow devices do fewer.
+    #[arg(long, default_value_t = 500_000)]
     race_writes: u64,
     /// Runs only checks whose name contains this.
     #[arg(long, default_value = "")]
@@ -46,8 +47,24 @@ struct Args {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    let checks: Vec<Check> = checks::all(args.race_writes)
-        .into_iter()
+    let iommufd = Arc::new(IommuFd::new_from_fd(device::open(&args.iommufd)?));
+    let open = |(number, address): (usize, &String)| {
+        let device = Device::open(&iommufd, address, number);
+        device
+            .map(Arc::new)
+            .with_context(|| format!("cannot use {address}"))
+    };
+    let devices = args
+        .pci
+        .iter()
+        .enumerate()
+        .map(open)
+        .collect::<Result<Vec<_>>>()?;
+    let of_each = devices
+        .iter()
+        .flat_map(|device| checks::of_device(device, args.race_writes));
+    let checks: Vec<Check> = of_each
+        .chain(checks::of_devices(&devices))
         .filter(|check| check.name.contains(&args.filter))
         .collect();
     if args.list {
@@ -56,27 +73,25 @@ fn main() -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let device = Arc::new(match (&args.device, &args.pci) {
-        (Some(path), _) => Device::open(&args.iommufd, path)?,
-        (None, Some(address)) => Device::open(&args.iommufd, &device::path_of(address)?)?,
-        (None, None) => unreachable!("clap requires one of them"),
-    });
-    space::explain(&device)?;
+    for device in &devices {
+        space::explain(device)?;
+    }
     println!("TAP version 13\n1..{}", checks.len());
     let failed = (1..)
         .zip(&checks)
-        .filter(|(number, check)| !passes(*number, check, &device))
+        .filter(|(number, check)| !passes(*number, check))
         .count();
     println!("# {} of {} checks failed", failed, checks.len());
-    Ok(ExitCode::from(u8::from(failed > 0)))
+    Ok(ExitCode::from(u8::from(failed > 0 || checks.is_empty())))
 }
 
 /// Runs one check and prints its line. A panic in it is a failure.
-fn passes(number: usize, check: &Check, device: &Arc<Device>) -> bool {
-    let result = catch_unwind(AssertUnwindSafe(|| (check.run)(device)));
+fn passes(number: usize, check: &Check) -> bool {
+    let started = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(|| (check.run)()));
     let error = match result {
         Ok(Ok(())) => {
-            println!("ok {number} - {}", check.name);
+            println!("ok {number} - {} # {:.1?}", check.name, started.elapsed());
             return true;
         }
         Ok(Err(error)) => format!("{error:#}"),

@@ -1,17 +1,21 @@
-//! [`Memory`]: memory that devices write and the checks look at, by its file.
+//! [`Memory`]: memory that devices write and the checks look at.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
 pub(crate) const PAGE: u64 = 4096;
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// Memory in a file without a name.
+/// Memory in a file without a name, zeros at first. Clones are the same memory.
+#[derive(Clone)]
 pub(crate) struct Memory {
-    pub(crate) file: File,
+    file: Arc<File>,
+    mapped: Arc<MmapRegion>,
 }
 
 impl Memory {
@@ -33,13 +37,49 @@ impl Memory {
     fn new(len: u64, flags: MemfdFlags) -> Result<Self> {
         let file = memfd_create("rig-check", flags).context("no memory of this kind")?;
         ftruncate(&file, len)?;
-        Ok(Self { file: file.into() })
+        let file = Arc::new(File::from(file));
+        let mapped = MmapRegion::from_file(FileOffset::from_arc(file.clone(), 0), len as usize)?;
+        Ok(Self {
+            file,
+            mapped: Arc::new(mapped),
+        })
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// What `page` holds.
     pub(crate) fn page(&self, page: u64) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; PAGE as usize];
-        self.file.read_exact_at(&mut bytes, page * PAGE)?;
+        self.read(page * PAGE, PAGE)
+    }
+
+    pub(crate) fn read(&self, start: u64, len: u64) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len as usize];
+        self.mapped
+            .as_volatile_slice()
+            .read_slice(&mut bytes, start as usize)?;
         Ok(bytes)
+    }
+
+    pub(crate) fn write(&self, start: u64, bytes: &[u8]) -> Result<()> {
+        Ok(self
+            .mapped
+            .as_volatile_slice()
+            .write_slice(bytes, start as usize)?)
+    }
+
+    /// Makes zeros of `len` bytes.
+    pub(crate) fn clear(&self, start: u64, len: u64) -> Result<()> {
+        self.write(start, &vec![0; len as usize])
+    }
+
+    /// The four bytes at `start`, as one. What was written before them is seen afterwards.
+    pub(crate) fn load32(&self, start: u64) -> Result<u32> {
+        let bytes: u32 = self
+            .mapped
+            .as_volatile_slice()
+            .load(start as usize, Ordering::Acquire)?;
+        Ok(u32::from_le(bytes))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use pagetrail_tracker::conformance::Rig;
 use pagetrail_tracker::{
     Access, AttachedDevice, DeviceKind, DeviceTracker, DirtyTracker, Ioas, Iova, IovaRange, KernelIoas,
@@ -10,7 +10,6 @@ use pagetrail_tracker::{
 };
 
 use crate::device::Device;
-use crate::engine::Outcome;
 use crate::memory::{MIB, Memory, PAGE};
 
 /// An address space, the device attached to it, and memory at its beginning.
@@ -22,14 +21,28 @@ pub(crate) struct Space {
     pub(crate) device: Arc<Device>,
 }
 
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The memory has it.
+    Written,
+    /// The IOMMU stopped it.
+    Refused,
+}
+
 impl Space {
     /// Bytes of [`Space::small`]'s memory.
     pub(crate) const LEN: u64 = 64 * MIB;
 
-    /// With nothing mapped.
+    /// With none of the memory mapped.
     pub(crate) fn empty(device: &Arc<Device>, memory: Memory, leaves: Leaves) -> Result<Self> {
         let ioas = KernelIoas::new(device.iommufd.clone(), leaves)?;
-        let attached = ioas.attach(device.vfio.clone(), device.id)?;
+        Self::join(ioas, device, memory)
+    }
+
+    /// Brings the device into `ioas`.
+    pub(crate) fn join(ioas: KernelIoas, device: &Arc<Device>, memory: Memory) -> Result<Self> {
+        let attached = device.join(&ioas)?;
         ensure!(
             attached.tracker().is_some(),
             "the IOMMU has no dirty bits that the kernel uses"
@@ -60,10 +73,7 @@ impl Space {
 
     /// Maps the memory at `range`, which is also where it is in its file.
     pub(crate) fn map(&self, range: IovaRange, access: Access) -> Result<()> {
-        let file = &self.memory.file;
-        self.ioas
-            .map(range, file, range.start().get(), access)
-            .with_context(|| format!("{range} is not mapped"))
+        map(&self.ioas, &self.memory, range, access)
     }
 
     pub(crate) fn tracker(&self) -> &dyn DirtyTracker {
@@ -74,9 +84,14 @@ impl Space {
         Ok(self.tracker().start(ranges, PageSize::SIZE_4K)?)
     }
 
+    /// The device writes the bytes of `range`. Memory says what became of it.
+    pub(crate) fn try_write(&self, range: IovaRange) -> Result<Outcome> {
+        outcome_of_write(&self.device, &self.memory, range)
+    }
+
     /// The device writes the bytes of `range`.
     pub(crate) fn write(&self, range: IovaRange) -> Result<()> {
-        let outcome = self.device.engine.write(range)?;
+        let outcome = self.try_write(range)?;
         ensure!(
             outcome == Outcome::Written,
             "the IOMMU stopped a write of {range}"
@@ -99,6 +114,25 @@ impl Space {
     /// The numbers of the pages of `range` that are due.
     pub(crate) fn peek(&self, range: IovaRange) -> Result<Vec<u64>> {
         read(range, |report| self.tracker().peek(report))
+    }
+}
+
+/// Maps `memory` at `range`, which is also where it is in its file.
+pub(crate) fn map(ioas: &KernelIoas, memory: &Memory, range: IovaRange, access: Access) -> Result<()> {
+    ioas.map(range, memory.file(), range.start().get(), access)
+        .with_context(|| format!("{range} is not mapped"))
+}
+
+/// Has the device write the bytes of `range`, which `memory` is mapped at if anything is.
+pub(crate) fn outcome_of_write(device: &Device, memory: &Memory, range: IovaRange) -> Result<Outcome> {
+    let (start, len) = (range.start().get(), range.len());
+    memory.clear(start, len)?;
+    device.engine.write(&[range])?;
+    let bytes = memory.read(start, len)?;
+    match bytes.iter().filter(|byte| **byte != 0).count() as u64 {
+        0 => Ok(Outcome::Refused),
+        written if written == len => Ok(Outcome::Written),
+        written => bail!("of {range} the device wrote {written} bytes"),
     }
 }
 
@@ -134,7 +168,7 @@ impl Rig for SuiteRig {
 }
 
 /// Prints which tracker a VM would use for the device, and why.
-pub(crate) fn explain(device: &Arc<Device>) -> Result<()> {
+pub(crate) fn explain(device: &Device) -> Result<()> {
     let ioas = KernelIoas::new(device.iommufd.clone(), Leaves::Small)?;
     let attached = ioas.attach(device.vfio.clone(), device.id)?;
     let kind = DeviceKind::Passthrough {
@@ -142,7 +176,10 @@ pub(crate) fn explain(device: &Arc<Device>) -> Result<()> {
         device_tracker: DeviceTracker::candidate(device.vfio.clone()),
         without_tracker: WithoutTracker::AssumeDirty,
     };
-    let explanation = Ioas::new().attach(kind, "the device")?.explanation().to_string();
+    let explanation = Ioas::new()
+        .attach(kind, device.engine.name())?
+        .explanation()
+        .to_string();
     println!("# {}", explanation.replace('\n', "\n# "));
     if let Some(control) = attached.dirty_control() {
         println!("# dirty bits are {control}");
