@@ -34,6 +34,11 @@ rig_iommu_arguments() {
         # Linux knows of no interrupt remapping for this machine's I/O APIC.
         kernel_iommu=(iommufd.allow_unsafe_interrupts=1)
         ;;
+    plain)
+        # Page tables without dirty bits, and interrupts that anybody's device could forge.
+        qemu_iommu=(-device intel-iommu,scalable-mode=on,aw-bits=48)
+        kernel_iommu=(intel_iommu=on intremap=off)
+        ;;
     none)
         qemu_iommu=()
         kernel_iommu=()

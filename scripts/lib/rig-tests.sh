@@ -3,7 +3,7 @@
 #
 # Needs common.sh. Everything that a VM says, and fails with, is passed on.
 
-rig_tests=(selftest intel amd)
+rig_tests=(selftest intel amd proxy)
 
 # run_rig_tests NAME...: runs all of them, also when one fails. All that there are, without names.
 run_rig_tests() {
@@ -37,4 +37,13 @@ rig_test_amd() {
 # The rig itself first: it is what the trackers are measured by.
 rig_test_iommu() {
     "$root/scripts/run-in-rig" "--iommu=$1" --smoke && "$root/scripts/run-in-rig" "--iommu=$1" --check
+}
+
+# Devices passed through, on each machine of its kind.
+rig_test_proxy() {
+    local iommu result=0
+    for iommu in intel amd plain; do
+        "$root/scripts/run-in-rig" "--iommu=$iommu" --proxy || result=1
+    done
+    return "$result"
 }

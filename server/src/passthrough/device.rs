@@ -93,7 +93,8 @@ impl Passthrough {
             without_tracker: model.config.without_tracker,
         };
         let log = Arc::new(binding.ioas().attach(kind, name)?);
-        tracing::info!(device = name, "dirty pages: {}", log.explanation());
+        let explanation = log.explanation().to_string().replace('\n', ";");
+        tracing::info!(device = name, "dirty pages: {explanation}");
         let device: Arc<dyn Device> = cdev;
         let passthrough = Self::put_together(
             Parts {

@@ -104,6 +104,11 @@ impl Vm {
         &mut self.devices
     }
 
+    /// A device to look at.
+    pub fn device(&self, index: usize) -> Option<&Device> {
+        self.devices.get(index)
+    }
+
     /// How many devices there are.
     pub fn device_count(&self) -> usize {
         self.devices.len()

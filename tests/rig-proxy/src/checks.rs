@@ -1,0 +1,368 @@
+//! The checks of one passthrough device.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use vfio_user_check::client::IrqAction;
+use vfio_user_check::vmm::{IrqKind, Region};
+
+use crate::engine::{BAR, Kind, Outcome, Registers, edu};
+use crate::guest::{Guest, MEMORY, MIB, PAGE, equal, some_pages};
+use crate::served::Served;
+use crate::{Subject, bad_input, mixed, race};
+
+/// Linux's numbers of errors.
+pub(crate) const EINVAL: u32 = 22;
+pub(crate) const ENOTTY: u32 = 25;
+
+/// A promise, and how it is checked.
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(&Subject) -> Result<()>,
+}
+
+/// All checks.
+pub(crate) fn all() -> Vec<Check> {
+    let check = |name, run| Check { name, run };
+    vec![
+        check("the client sees the host's device", identity),
+        check("registers are the same by message and by mapping", both_ways),
+        check(
+            "with --no-bar-mmap no file leaves the server, and the device works",
+            no_bar_mmap,
+        ),
+        check("exactly the pages written are reported, once", exact_sets),
+        check("a report of a part leaves the rest due", parts),
+        check("memory mapped while the log runs is tracked", late_mapping),
+        check(
+            "what is unmapped is due as a whole, and out of the device's reach",
+            unmapping,
+        ),
+        check("an unmap that asks for its pages gets them", unmap_and_report),
+        check("no page is lost between writes and reports", race::reports),
+        check(
+            "an emulated device and this one are in one report",
+            mixed::one_report,
+        ),
+        check(
+            "both reach the same memory, until the last one unmaps it",
+            mixed::one_memory,
+        ),
+        check("registers, DMA and interrupts need no server", no_hop),
+        check("interrupts arrive, are masked and go", interrupts),
+        check("a client that has left leaves nothing behind", next_client),
+        check("what the device cannot do is refused", refusals),
+        check("bad input is answered with what to do", bad_input::all),
+    ]
+}
+
+/// Serves the subject and runs a check against it.
+fn with(subject: &Subject, options: &[&str], check: impl FnOnce(&mut Guest) -> Result<()>) -> Result<()> {
+    let served = Served::vfio(subject, options)?;
+    let result = Guest::new(subject, &served.sockets).and_then(|mut guest| check(&mut guest));
+    served.explain(result)
+}
+
+fn identity(subject: &Subject) -> Result<()> {
+    with(subject, &[], |guest| {
+        let id = guest.device().config().id()?;
+        let expected = match guest.kind {
+            Kind::Testdev => (0x1b36, 0x0005),
+            Kind::Edu => (0x1234, 0x11e8),
+        };
+        ensure!(id == expected, "{id:x?}");
+        let info = guest.device().info();
+        ensure!(info.num_regions >= 9 && info.num_irqs >= 5, "{info:?}");
+        let bar = guest.device().client().region_info(BAR)?;
+        ensure!(bar.info.size >= PAGE && bar.fd.is_some(), "{:?}", bar.info);
+        // Nobody has said so in the device.
+        guest.device().config().write(0x04, &[0, 0])?;
+        ensure!(
+            guest.device().read32(BAR, 0).is_err(),
+            "the device decodes what it must not"
+        );
+        Ok(())
+    })
+}
+
+fn both_ways(subject: &Subject) -> Result<()> {
+    with(subject, &[], |guest| {
+        let area = guest.registers.take().context("not mapped")?;
+        // A register that keeps what is written, or makes something of it.
+        let (register, of): (u64, fn(u32) -> u32) = match guest.kind {
+            Kind::Testdev => (0x04, |value| value),
+            Kind::Edu => (edu::LIVENESS, |value| !value),
+        };
+        for value in [0x1234_5678, 0xffff_0001] {
+            guest.device().write32(BAR, register, value)?;
+            let found = [
+                guest.device().read32(BAR, register)?,
+                area.load(register).context("outside")?,
+            ];
+            ensure!(found == [of(value); 2], "{found:x?} for {value:#x} by message");
+            area.store(register, !value).context("outside")?;
+            let found = [
+                guest.device().read32(BAR, register)?,
+                area.load(register).context("outside")?,
+            ];
+            ensure!(
+                found == [of(!value); 2],
+                "{found:x?} for {:#x} by mapping",
+                !value
+            );
+        }
+        if guest.kind == Kind::Edu {
+            let identification = area.load(edu::IDENTIFICATION).context("outside")?;
+            ensure!(identification & 0xff == 0xed, "{identification:#x}");
+        }
+        Ok(())
+    })
+}
+
+fn no_bar_mmap(subject: &Subject) -> Result<()> {
+    with(subject, &["--no-bar-mmap"], |guest| {
+        ensure!(guest.registers.is_none(), "there is something to map");
+        for index in 0..9 {
+            let region = guest.device().client().region_info(index)?;
+            ensure!(region.fd.is_none(), "region {index} comes with a file");
+        }
+        guest.start_log()?;
+        ensure!(guest.write_by_messages(5 * PAGE)? == Outcome::Written, "stopped");
+        equal("the report", &guest.report_all()?, &[5])
+    })
+}
+
+fn exact_sets(subject: &Subject) -> Result<()> {
+    with(subject, &[], |guest| {
+        guest.write_pages(&[7])?;
+        guest.start_log()?;
+        equal("what was written before", &guest.report_all()?, &[])?;
+        for _ in 0..2 {
+            let pages = some_pages(guest.kind.pages(), MEMORY / PAGE);
+            guest.write_pages(&pages)?;
+            equal("the first report", &guest.report_all()?, &pages)?;
+            equal("the next report", &guest.report_all()?, &[])?;
+        }
+        guest.device().client().logging_stop()?;
+        guest.write_pages(&[9])?;
+        guest.start_log()?;
+        equal("a log begun anew", &guest.report_all()?, &[])
+    })
+}
+
+fn parts(subject: &Subject) -> Result<()> {
+    with(subject, &[], |guest| {
+        guest.start_log()?;
+        guest.write_pages(&[3, 4, 5, 4200])?;
+        equal("one page", &guest.report(4 * PAGE, PAGE)?, &[4])?;
+        equal("around it", &guest.report(0, 16 * MIB)?, &[3, 5])?;
+        equal("the rest", &guest.report_all()?, &[4200])?;
+        let outside = guest.report(MEMORY, PAGE);
+        ensure!(outside.is_err(), "what was not started is reported");
+        Ok(())
+    })
+}
+
+fn late_mapping(subject: &Subject) -> Result<()> {
+    let served = Served::vfio(subject, &[])?;
+    let check = || {
+        let low = MEMORY - MIB;
+        let mut guest = Guest::with(subject, &served.sockets, &[(0, low)])?;
+        guest.start_log()?;
+        equal("nothing", &guest.report_all()?, &[])?;
+        let file = vfio_user_check::vmm::memory_file(MIB, vfio_user_check::vmm::Backing::Sealed)?;
+        guest.vm.plug_memory(Region::new(low, MIB, file.into(), 0)?)?;
+        let page = low / PAGE + 5;
+        guest.write_pages(&[page, 1])?;
+        equal("the new memory", &guest.report_all()?, &[1, page])
+    };
+    served.explain(check())
+}
+
+fn unmapping(subject: &Subject) -> Result<()> {
+    let served = Served::vfio(subject, &[])?;
+    let check = || {
+        let (gone, len) = (16 * MIB, 16 * PAGE);
+        let mut guest = Guest::with(subject, &served.sockets, &[(0, 16 * MIB), (gone, len)])?;
+        guest.start_log()?;
+        let first = gone / PAGE;
+        guest.write_pages(&[first + 2, 8])?;
+        guest.device().client().dma_unmap(gone, len)?;
+        let expected: Vec<u64> = [8].into_iter().chain(first..first + 16).collect();
+        equal("what has gone", &guest.report_all()?, &expected)?;
+        if guest.kind == Kind::Testdev {
+            ensure!(
+                guest.write(gone)? == Outcome::Stopped,
+                "the device writes what is unmapped"
+            );
+        }
+        equal("what has gone, again", &guest.report_all()?, &[])
+    };
+    served.explain(check())
+}
+
+fn unmap_and_report(subject: &Subject) -> Result<()> {
+    with(subject, &[], |guest| {
+        guest.start_log()?;
+        guest.write_pages(&[8, 9])?;
+        let unmapped = guest.device().client().dma_unmap_dirty(0, MEMORY, PAGE)?;
+        let dirty = unmapped.dirty.context("no report")?;
+        ensure!(
+            dirty.contains(8 * PAGE) && dirty.contains(9 * PAGE),
+            "pages that were written are missing"
+        );
+        equal("afterwards", &guest.report_all()?, &[])
+    })
+}
+
+/// The server stands still while the device is used.
+fn no_hop(subject: &Subject) -> Result<()> {
+    const TIMES: u32 = 100;
+    let served = Served::vfio(subject, &[])?;
+    let check = || {
+        let mut guest = Guest::new(subject, &served.sockets)?;
+        guest.start_log()?;
+        if guest.kind == Kind::Edu {
+            guest.device().connect_interrupts(IrqKind::Msi)?;
+        }
+        served.server.pause()?;
+        let pages = some_pages(guest.kind.pages(), MEMORY / PAGE);
+        guest.write_pages(&pages)?;
+        if guest.kind == Kind::Edu {
+            for time in 0..TIMES {
+                raise(&guest, time)?;
+            }
+        }
+        served.server.go_on()?;
+        equal("the report", &guest.report_all()?, &pages)
+    };
+    let result = check();
+    // In any case, or it could not be ended.
+    served.server.go_on()?;
+    served.explain(result)
+}
+
+/// Has edu interrupt by MSI, and waits for that.
+fn raise(guest: &Guest, time: u32) -> Result<()> {
+    let area = guest.registers.as_ref().context("not mapped")?;
+    let mut registers = Registers::Mapped(area);
+    registers.set(edu::RAISE, 1)?;
+    registers.set(edu::ACKNOWLEDGE, 1)?;
+    let count = interrupts_of(guest)?;
+    ensure!(count == 1, "interrupt {time} was signalled {count} times");
+    Ok(())
+}
+
+fn interrupts_of(guest: &Guest) -> Result<u64> {
+    let device = guest.vm.device(0).context("no device")?;
+    let interrupts = device.interrupts().context("none is connected")?;
+    Ok(interrupts.wait(0, Duration::from_secs(10)))
+}
+
+fn interrupts(subject: &Subject) -> Result<()> {
+    with(subject, &[], |guest| {
+        if guest.kind == Kind::Testdev {
+            let counts: Vec<u32> = (0..3)
+                .map(|index| Ok(guest.device().client().irq_info(index)?.count))
+                .collect::<Result<_>>()?;
+            ensure!(counts[1..] == [0, 0], "{counts:?}");
+            return Ok(());
+        }
+        guest.device().connect_interrupts(IrqKind::Msi)?;
+        for time in 0..3 {
+            raise(guest, time)?;
+        }
+        guest.device().connect_interrupts(IrqKind::Intx)?;
+        let intx = IrqKind::Intx.index();
+        guest.device().write32(BAR, edu::RAISE, 1)?;
+        ensure!(interrupts_of(guest)? == 1, "the pin is not heard of");
+        // It is asserted still, and masked until the driver's acknowledgement reaches the client.
+        guest.device().client().set_irqs(intx, 0, 1, IrqAction::Unmask)?;
+        ensure!(
+            interrupts_of(guest)? == 1,
+            "a pin that stays asserted is not heard of again"
+        );
+        guest.device().write32(BAR, edu::ACKNOWLEDGE, 1)?;
+        guest.device().client().set_irqs(intx, 0, 1, IrqAction::Unmask)?;
+        guest.device().client().set_irqs(intx, 0, 1, IrqAction::Mask)?;
+        guest.device().write32(BAR, edu::RAISE, 1)?;
+        let device = guest.vm.device(0).context("no device")?;
+        let masked = device
+            .interrupts()
+            .context("none")?
+            .wait(0, Duration::from_millis(300));
+        ensure!(masked == 0, "a masked pin is heard of");
+        guest.device().client().set_irqs(intx, 0, 1, IrqAction::Unmask)?;
+        ensure!(interrupts_of(guest)? == 1, "an unmasked pin is not heard of");
+        guest.device().write32(BAR, edu::ACKNOWLEDGE, 1)?;
+        Ok(guest.device().disconnect_interrupts()?)
+    })
+}
+
+fn next_client(subject: &Subject) -> Result<()> {
+    let served = Served::vfio(subject, &[])?;
+    let check = || {
+        for _ in 0..3 {
+            let mut guest = Guest::with(subject, &served.sockets, &[(0, MIB), (16 * MIB, MIB)])?;
+            let refused = guest.report_all().err().context("there is a log already")?;
+            ensure!(
+                format!("{refused:#}").contains(&EINVAL.to_string()),
+                "{refused:#}"
+            );
+            if guest.kind == Kind::Testdev {
+                ensure!(
+                    guest.write(8 * MIB)? == Outcome::Stopped,
+                    "the last client's memory is still mapped"
+                );
+            }
+            guest.start_log()?;
+            guest.write_pages(&[3])?;
+            equal("the report", &guest.report_all()?, &[3])?;
+            drop(guest);
+            let mut other = Guest::with(subject, &served.sockets, &[(0, MEMORY)])?;
+            other.write_pages(&[2048])?;
+            other.device().client().dma_unmap_all()?;
+        }
+        Ok(())
+    };
+    served.explain(check())
+}
+
+fn refusals(subject: &Subject) -> Result<()> {
+    with(subject, &[], |guest| {
+        let can_reset = guest.device().can_reset();
+        let client = guest.device().client();
+        let errno = |error: vfio_user_check::client::Error| error.errno();
+        ensure!(
+            client.migration_flags().map_err(errno) == Err(Some(ENOTTY)),
+            "it migrates"
+        );
+        ensure!(
+            client.mig_state().map_err(errno) == Err(Some(ENOTTY)),
+            "it has a state"
+        );
+        if can_reset {
+            client.device_reset()?;
+        } else {
+            ensure!(
+                client.device_reset().map_err(errno) == Err(Some(ENOTTY)),
+                "it is reset"
+            );
+        }
+        let size = client.region_info(BAR)?.info.size;
+        let mut word = [0; 4];
+        ensure!(
+            client.region_read(BAR, size, &mut word).map_err(errno) == Err(Some(EINVAL)),
+            "beyond the BAR"
+        );
+        ensure!(
+            client.set_irqs(1, 7, 1, IrqAction::Trigger).map_err(errno) == Err(Some(EINVAL)),
+            "a vector that is not there"
+        );
+        ensure!(
+            client.dma_unmap(0, PAGE).is_err(),
+            "a part of a mapping is unmapped"
+        );
+        Ok(())
+    })
+}
