@@ -3,6 +3,7 @@
 //! It is one static program, to be run as root in a VM that has some of QEMU's devices behind an IOMMU model, bound to
 //! vfio-pci: iommu-testdev, edu, and nvme with a drive as `scripts/run-in-rig` makes it. It prints TAP.
 
+mod bench;
 mod checks;
 mod device;
 mod engine;
@@ -40,6 +41,9 @@ struct Args {
     /// Runs only checks whose name contains this.
     #[arg(long, default_value = "")]
     filter: String,
+    /// Measures, instead, how long reads of the first device's address space take, against those of this command.
+    #[arg(long, value_name = "COMMAND")]
+    bench: Option<String>,
     /// Prints the names of the checks.
     #[arg(long)]
     list: bool,
@@ -60,6 +64,10 @@ fn main() -> Result<ExitCode> {
         .enumerate()
         .map(open)
         .collect::<Result<Vec<_>>>()?;
+    if let (Some(command), Some(device)) = (&args.bench, devices.first()) {
+        bench::run(device, command)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let of_each = devices
         .iter()
         .flat_map(|device| checks::of_device(device, args.race_writes));

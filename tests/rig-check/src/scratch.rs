@@ -7,7 +7,7 @@ use crate::memory::{MIB, Memory, PAGE};
 use crate::space::range;
 
 /// Beyond all that the checks look at.
-const START: u64 = 1 << 32;
+const START: u64 = 1 << 40;
 const PAGES: u64 = 4;
 
 /// Pages that a device has for itself in every address space.
