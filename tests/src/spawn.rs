@@ -28,7 +28,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `command` with its standard error in the file `log`, and waits until each of `sockets` is there.
+    /// Starts `command` with its standard error in the file `log`, and waits until it listens at each of `sockets`.
     ///
     /// # Errors
     ///
@@ -45,7 +45,7 @@ impl Server {
             log: log.to_owned(),
         };
         let deadline = Instant::now() + START_TIMEOUT;
-        while !sockets.iter().all(|socket| socket.exists()) {
+        while !sockets.iter().all(|socket| is_listening(socket)) {
             if let Some(status) = server.child.try_wait()? {
                 return Err(io::Error::other(format!(
                     "the server ended with {status}:\n{}",
@@ -153,4 +153,25 @@ impl Drop for Server {
             eprintln!("--- log of the server ({})\n{}", self.log.display(), self.log());
         }
     }
+}
+
+/// Whether somebody listens at a socket. It is there a little earlier, and refuses clients until then.
+fn is_listening(socket: &Path) -> bool {
+    // Who cannot be found in the table, by a path of another kind, is taken to be quick.
+    socket.exists() && !is_only_bound(socket)
+}
+
+/// Whether the system has a socket of this name that does not accept clients.
+fn is_only_bound(socket: &Path) -> bool {
+    /// `__SO_ACCEPTCON`, as `/proc/net/unix` has it (`Documentation/filesystems/proc.rst`; `net/unix/af_unix.c`).
+    const ACCEPTS: &str = "00010000";
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let socket = socket.as_os_str().to_string_lossy();
+    let entries = table.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(3);
+        let flags = fields.next()?;
+        (fields.nth(3)? == socket).then_some(flags)
+    });
+    let flags: Vec<&str> = entries.collect();
+    !flags.is_empty() && !flags.contains(&ACCEPTS)
 }
