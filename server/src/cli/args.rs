@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use pagetrail::passthrough::HostIommu;
 use pagetrail::program::{DeviceArgs, LogArgs};
 
-use super::models::Kind;
+use super::models::{Kind, Tracker};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -158,6 +158,10 @@ pub(super) struct VfioArgs {
     /// A client that has the file to map BARs from can do anything else with the device, too (see the threat model).
     #[arg(long)]
     pub(super) no_bar_mmap: bool,
+
+    /// What may track what the device writes.
+    #[arg(long, value_enum, value_name = "TRACKER", default_value_t = Tracker::Any)]
+    pub(super) tracker: Tracker,
 
     /// If nothing can track what the device writes, report every page as dirty, always. Without this the VM cannot be migrated then.
     #[arg(long)]

@@ -16,7 +16,7 @@ use pagetrail::program::Activation;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::models::{self, Kind, Passthrough};
+use super::models::{self, Kind, Passthrough, Tracker};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +48,7 @@ struct Device {
     #[serde(rename = "device")]
     cdev: Option<Spanned<PathBuf>>,
     no_bar_mmap: Option<Spanned<bool>>,
+    tracker: Option<Spanned<Tracker>>,
     assume_all_dirty: Option<Spanned<bool>>,
     #[serde(default)]
     allow_any_file: bool,
@@ -143,6 +144,7 @@ fn device_config(
             cdev: device.cdev.map(Spanned::into_inner),
             iommu: iommu.get()?,
             bar_mmap: !is_set(device.no_bar_mmap),
+            tracker: device.tracker.map(Spanned::into_inner).unwrap_or_default(),
             assume_all_dirty: is_set(device.assume_all_dirty),
         })
         .with_context(|| format!("device {name:?}"))?
@@ -287,6 +289,7 @@ impl Checker<'_> {
                 "no-bar-mmap",
                 device.no_bar_mmap.as_ref().map(|value| value.span().start),
             ),
+            at("tracker", device.tracker.as_ref().map(|value| value.span().start)),
             at(
                 "assume-all-dirty",
                 device.assume_all_dirty.as_ref().map(|value| value.span().start),

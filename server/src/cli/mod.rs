@@ -72,6 +72,7 @@ fn vfio(args: VfioArgs) -> anyhow::Result<()> {
         cdev: args.source.cdev,
         iommu,
         bar_mmap: !args.no_bar_mmap,
+        tracker: args.tracker,
         assume_all_dirty: args.assume_all_dirty,
     })?;
     if args.explain {

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use pagetrail::device::DeviceModel;
 use pagetrail::devices::dma::{DmaModel, Lanes};
 use pagetrail::passthrough::{
-    BarAccess, HostIommu, Leaves, PassthroughConfig, PassthroughModel, Source, WithoutTracker,
+    BarAccess, HostIommu, Leaves, PassthroughConfig, PassthroughModel, Source, TrackerChoice, WithoutTracker,
 };
 use pagetrail::program::About;
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,31 @@ pub(super) struct Passthrough {
     pub(super) cdev: Option<PathBuf>,
     pub(super) iommu: Arc<HostIommu>,
     pub(super) bar_mmap: bool,
+    pub(super) tracker: Tracker,
     pub(super) assume_all_dirty: bool,
+}
+
+/// What may track a passthrough device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Tracker {
+    /// The IOMMU if it can, or else the device.
+    #[default]
+    Any,
+    /// The IOMMU alone, by dirty bits of its page tables.
+    Iommu,
+    /// The device alone, by its own log.
+    Device,
+}
+
+impl From<Tracker> for TrackerChoice {
+    fn from(tracker: Tracker) -> Self {
+        match tracker {
+            Tracker::Any => Self::Any,
+            Tracker::Iommu => Self::Iommu,
+            Tracker::Device => Self::Device,
+        }
+    }
 }
 
 /// The device of the kernel's that is meant, opened.
@@ -75,6 +99,7 @@ pub(super) fn passthrough(device: Passthrough) -> anyhow::Result<Arc<Passthrough
         } else {
             BarAccess::Messages
         },
+        trackers: device.tracker.into(),
         without_tracker: if device.assume_all_dirty {
             WithoutTracker::AssumeDirty
         } else {

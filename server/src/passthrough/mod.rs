@@ -44,7 +44,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pagetrail_tracker::{DeviceKind, DeviceTracker, Explanation, Ioas};
+use pagetrail_tracker::{AttachedDevice, Candidate, DeviceKind, DeviceTracker, Explanation, Ioas};
 use parking_lot::Mutex;
 
 use kernel::Device;
@@ -60,8 +60,41 @@ pub struct PassthroughConfig {
     pub iommu: Arc<HostIommu>,
     /// How the client reaches its BARs.
     pub bars: BarAccess,
+    /// Which trackers may track what it writes.
+    pub trackers: TrackerChoice,
     /// What to do if nothing tracks what it writes.
     pub without_tracker: WithoutTracker,
+}
+
+/// Which trackers a device is selected one from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TrackerChoice {
+    /// The IOMMU's if there is one, or else the device's own.
+    #[default]
+    Any,
+    /// The IOMMU's alone.
+    Iommu,
+    /// The device's own alone.
+    Device,
+}
+
+impl PassthroughConfig {
+    /// What the device is to its VM's dirty log.
+    fn kind(&self, attached: &AttachedDevice, cdev: &Arc<Cdev>) -> DeviceKind {
+        let unwanted = || Candidate::Missing("it was not to be used".into());
+        let iommu = || attached.candidate();
+        let device = || DeviceTracker::candidate_of(Box::new(sys::Log(Arc::clone(cdev))));
+        let (page_table_tracker, device_tracker) = match self.trackers {
+            TrackerChoice::Any => (iommu(), device()),
+            TrackerChoice::Iommu => (iommu(), unwanted()),
+            TrackerChoice::Device => (unwanted(), device()),
+        };
+        DeviceKind::Passthrough {
+            page_table_tracker,
+            device_tracker,
+            without_tracker: self.without_tracker,
+        }
+    }
 }
 
 /// A device of the kernel's that is served, to one client after the other.
@@ -139,11 +172,7 @@ fn try_out(config: &PassthroughConfig, opened: &Opened) -> Result<Explanation, O
     let attached = space
         .attach(opened.cdev.clone(), opened.cdev.iommufd_id())
         .map_err(|source| OpenError::of_attach(&opened.path, source))?;
-    let kind = DeviceKind::Passthrough {
-        page_table_tracker: attached.candidate(),
-        device_tracker: DeviceTracker::candidate_of(Box::new(sys::Log(opened.cdev.clone()))),
-        without_tracker: config.without_tracker,
-    };
+    let kind = config.kind(&attached, &opened.cdev);
     let selected = Ioas::new().attach(kind, &config.source.to_string());
     let selected =
         selected.map_err(|error| OpenError::system("track", &opened.path, std::io::Error::other(error)))?;

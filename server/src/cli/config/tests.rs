@@ -176,4 +176,8 @@ fn keys_of_another_kind_are_refused() {
         error(&format!("{WEB}assume-all-dirty = true")),
         "line 6: a dma device has no assume-all-dirty"
     );
+    assert_eq!(
+        error(&format!("{WEB}tracker = \"iommu\"")),
+        "line 6: a dma device has no tracker"
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use pagetrail_tracker::{Candidate, Ioas, PageSize, WithoutTracker};
+use pagetrail_tracker::{Candidate, DeviceKind, Ioas, PageSize, WithoutTracker};
 
 use super::*;
 use crate::passthrough::memory::VmMemory;
