@@ -47,6 +47,31 @@ rig_iommu_arguments() {
     esac
 }
 
+# The adapter's physical function: behind a port of its own, so that each virtual function is in an IOMMU group of its own.
+rig_mlx5=0000:01:00.0
+rig_mlx5_most=7
+
+# rig_mlx5_arguments COUNT: sets qemu_mlx5 and kernel_mlx5, for so many virtual functions or, if there are none, for no adapter.
+rig_mlx5_arguments() {
+    qemu_mlx5=() kernel_mlx5=()
+    case $1 in
+    0) return ;;
+    [1-"$rig_mlx5_most"]) ;;
+    *) die "not a number of virtual functions from 0 to $rig_mlx5_most: $1" ;;
+    esac
+    qemu_mlx5=(
+        -device "pcie-root-port,id=mlx5-port,addr=7.0"
+        # Ends at a command that it does not know. rig-check knows how many pages it can log.
+        -device "mlx5-rig,bus=mlx5-port,max-vfs=$rig_mlx5_most,log-pages=16384,strict=on"
+    )
+    kernel_mlx5=("rig.mlx5=$rig_mlx5,$1")
+}
+
+# rig_vfs COUNT: the addresses of so many virtual functions, one to a line.
+rig_vfs() {
+    seq -f "${rig_mlx5%.*}.%g" 1 "$1"
+}
+
 # One that needs no libraries.
 rig_busybox() {
     local path=/bin/busybox

@@ -3,7 +3,7 @@
 #
 # Needs common.sh. Everything that a VM says, and fails with, is passed on.
 
-rig_tests=(selftest intel amd proxy)
+rig_tests=(selftest intel amd mlx5 proxy)
 
 # run_rig_tests NAME...: runs all of them, also when one fails. All that there are, without names.
 run_rig_tests() {
@@ -32,6 +32,11 @@ rig_test_intel() {
 
 rig_test_amd() {
     rig_test_iommu amd
+}
+
+# Devices that track what they write themselves, and migrate.
+rig_test_mlx5() {
+    "$root/scripts/run-in-rig" --iommu=intel --mlx5=3 --seconds=600 --check
 }
 
 # The rig itself first: it is what the trackers are measured by.

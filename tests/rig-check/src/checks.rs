@@ -98,7 +98,7 @@ pub(crate) fn of_devices(devices: &[Arc<Device>]) -> Vec<Check> {
 }
 
 /// Numbers that look like chance and are the same every time.
-fn some_pages(count: usize, end: u64) -> Vec<u64> {
+pub(crate) fn some_pages(count: usize, end: u64) -> Vec<u64> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let numbers = std::iter::repeat_with(|| {
         state ^= state << 13;
@@ -110,7 +110,7 @@ fn some_pages(count: usize, end: u64) -> Vec<u64> {
     pages.into_iter().collect()
 }
 
-fn equal(what: &str, found: &[u64], expected: &[u64]) -> Result<()> {
+pub(crate) fn equal(what: &str, found: &[u64], expected: &[u64]) -> Result<()> {
     let only_in =
         |a: &[u64], b: &[u64]| -> Vec<u64> { a.iter().filter(|page| !b.contains(page)).copied().collect() };
     let (missing, surplus) = (only_in(expected, found), only_in(found, expected));

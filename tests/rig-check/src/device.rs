@@ -25,14 +25,7 @@ pub(crate) struct Device {
 impl Device {
     /// Binds the PCI device at `address`, which a driver of VFIO's has, to the iommufd. It is the device so numbered.
     pub(crate) fn open(iommufd: &Arc<IommuFd>, address: &str, number: usize) -> Result<Self> {
-        let path = path_of(address)?;
-        let container = VfioIommufd::new(iommufd.clone(), None, None).context("cannot use the iommufd")?;
-        let vfio = VfioDevice::new_from_fd(open(&path)?, Arc::new(container), false)
-            .with_context(|| format!("cannot bind {} to the iommufd", path.display()))?;
-        let vfio = Arc::new(vfio);
-        let id = vfio
-            .iommufd_dev_id()
-            .context("the iommufd has no name for the device")?;
+        let (vfio, id) = bind(iommufd, address)?;
         let engine = engine::of(&vfio)?;
         Ok(Self {
             iommufd: iommufd.clone(),
@@ -53,6 +46,18 @@ impl Device {
             .with_context(|| format!("{} does not begin", self.engine.name()))?;
         Ok(attached)
     }
+}
+
+/// Binds the PCI device at `address` to the iommufd, which has a name for it then.
+pub(crate) fn bind(iommufd: &Arc<IommuFd>, address: &str) -> Result<(Arc<VfioDevice>, u32)> {
+    let path = path_of(address)?;
+    let container = VfioIommufd::new(iommufd.clone(), None, None).context("cannot use the iommufd")?;
+    let vfio = VfioDevice::new_from_fd(open(&path)?, Arc::new(container), false)
+        .with_context(|| format!("cannot bind {} to the iommufd", path.display()))?;
+    let id = vfio
+        .iommufd_dev_id()
+        .context("the iommufd has no name for the device")?;
+    Ok((Arc::new(vfio), id))
 }
 
 pub(crate) fn open(path: &Path) -> Result<File> {

@@ -8,6 +8,7 @@ mod checks;
 mod device;
 mod engine;
 mod memory;
+mod mlx5;
 mod race;
 mod registers;
 mod scratch;
@@ -19,19 +20,23 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use iommufd_ioctls::IommuFd;
 
 use checks::Check;
 use device::Device;
+use mlx5::Vf;
 
 /// Checks the IOMMU tracker on this machine with devices that write on demand (iommu-testdev, edu, nvme).
 #[derive(Parser)]
 struct Args {
     /// A device that vfio-pci has, by its PCI address: 0000:00:03.0. Can be repeated.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "mlx5")]
     pci: Vec<String>,
+    /// A virtual function that mlx5_vfio_pci has, by its PCI address. To be given twice or more.
+    #[arg(long)]
+    mlx5: Vec<String>,
     /// The iommufd.
     #[arg(long, default_value = "/dev/iommu")]
     iommufd: PathBuf,
@@ -68,11 +73,13 @@ fn main() -> Result<ExitCode> {
         bench::run(device, command)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let vfs = open_vfs(&iommufd, &args.mlx5)?;
     let of_each = devices
         .iter()
         .flat_map(|device| checks::of_device(device, args.race_writes));
     let checks: Vec<Check> = of_each
         .chain(checks::of_devices(&devices))
+        .chain(mlx5::checks(&vfs, args.race_writes))
         .filter(|check| check.name.contains(&args.filter))
         .collect();
     if args.list {
@@ -82,7 +89,10 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     for device in &devices {
-        space::explain(device)?;
+        space::explain(device.engine.name(), &iommufd, &device.vfio, device.id)?;
+    }
+    for vf in &vfs {
+        space::explain("an mlx5 virtual function", &iommufd, &vf.vfio, vf.id)?;
     }
     println!("TAP version 13\n1..{}", checks.len());
     let failed = (1..)
@@ -91,6 +101,16 @@ fn main() -> Result<ExitCode> {
         .count();
     println!("# {} of {} checks failed", failed, checks.len());
     Ok(ExitCode::from(u8::from(failed > 0 || checks.is_empty())))
+}
+
+/// Opens virtual functions: two or more, or none.
+fn open_vfs(iommufd: &Arc<IommuFd>, addresses: &[String]) -> Result<Vec<Arc<Vf>>> {
+    ensure!(addresses.len() != 1, "one virtual function is too few to migrate");
+    let open = |address: &String| {
+        let vf = Vf::open(iommufd, address);
+        vf.map(Arc::new).with_context(|| format!("cannot use {address}"))
+    };
+    addresses.iter().map(open).collect()
 }
 
 /// Runs one check and prints its line. A panic in it is a failure.

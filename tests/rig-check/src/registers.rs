@@ -19,11 +19,18 @@ pub(crate) struct Registers {
 impl Registers {
     /// Those of the device, which may use the bus from now on: VFIO takes that from a device when it is opened.
     pub(crate) fn of(vfio: &Arc<VfioDevice>) -> Self {
+        let registers = Self { vfio: vfio.clone() };
+        registers.master_the_bus();
+        registers
+    }
+
+    /// Has the device answer, and lets it use the bus.
+    pub(crate) fn master_the_bus(&self) {
         let mut command = [0; 2];
-        vfio.region_read(CONFIG_REGION, &mut command, COMMAND);
+        self.vfio.region_read(CONFIG_REGION, &mut command, COMMAND);
         let command = u16::from_le_bytes(command) | MEMORY_AND_MASTER;
-        vfio.region_write(CONFIG_REGION, &command.to_le_bytes(), COMMAND);
-        Self { vfio: vfio.clone() }
+        self.vfio
+            .region_write(CONFIG_REGION, &command.to_le_bytes(), COMMAND);
     }
 
     /// The vendor's and the device's number in the PCI configuration space.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use iommufd_ioctls::IommuFd;
 use pagetrail_tracker::conformance::Rig;
 use pagetrail_tracker::{
     Access, AttachedDevice, DeviceKind, DeviceTracker, DirtyTracker, Ioas, Iova, IovaRange, KernelIoas,
     Leaves, PageSize, ReportBitmap, TrackerError, WithoutTracker,
 };
+use vfio_ioctls::VfioDevice;
 
 use crate::device::Device;
 use crate::memory::{MIB, Memory, PAGE};
@@ -108,12 +110,12 @@ impl Space {
 
     /// The numbers of the pages of `range` that are reported, and forgotten.
     pub(crate) fn report(&self, range: IovaRange) -> Result<Vec<u64>> {
-        read(range, |report| self.tracker().read_and_clear(report))
+        read_report(range, |report| self.tracker().read_and_clear(report))
     }
 
     /// The numbers of the pages of `range` that are due.
     pub(crate) fn peek(&self, range: IovaRange) -> Result<Vec<u64>> {
-        read(range, |report| self.tracker().peek(report))
+        read_report(range, |report| self.tracker().peek(report))
     }
 }
 
@@ -141,7 +143,8 @@ pub(crate) fn range(start: u64, len: u64) -> IovaRange {
     IovaRange::from_len(Iova::new(start), len).expect("a range")
 }
 
-fn read(
+/// The numbers of the 4 KiB pages of `range` that `read` reports.
+pub(crate) fn read_report(
     range: IovaRange,
     read: impl FnOnce(&mut ReportBitmap<'_>) -> Result<(), TrackerError>,
 ) -> Result<Vec<u64>> {
@@ -167,19 +170,16 @@ impl Rig for SuiteRig {
     }
 }
 
-/// Prints which tracker a VM would use for the device, and why.
-pub(crate) fn explain(device: &Device) -> Result<()> {
-    let ioas = KernelIoas::new(device.iommufd.clone(), Leaves::Small)?;
-    let attached = ioas.attach(device.vfio.clone(), device.id)?;
+/// Prints which tracker a VM would use for the device `id`, and why.
+pub(crate) fn explain(name: &str, iommufd: &Arc<IommuFd>, vfio: &Arc<VfioDevice>, id: u32) -> Result<()> {
+    let ioas = KernelIoas::new(iommufd.clone(), Leaves::Small)?;
+    let attached = ioas.attach(vfio.clone(), id)?;
     let kind = DeviceKind::Passthrough {
         page_table_tracker: attached.candidate(),
-        device_tracker: DeviceTracker::candidate(device.vfio.clone()),
+        device_tracker: DeviceTracker::candidate(vfio.clone()),
         without_tracker: WithoutTracker::AssumeDirty,
     };
-    let explanation = Ioas::new()
-        .attach(kind, device.engine.name())?
-        .explanation()
-        .to_string();
+    let explanation = Ioas::new().attach(kind, name)?.explanation().to_string();
     println!("# {}", explanation.replace('\n', "\n# "));
     if let Some(control) = attached.dirty_control() {
         println!("# dirty bits are {control}");
