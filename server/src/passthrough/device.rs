@@ -7,13 +7,13 @@ use pagetrail_tracker::{AttachedDevice, Attachment, Selection};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
-use super::PassthroughModel;
 use super::interrupts::{Interrupts, Unheard};
 use super::iommu::Shared;
 use super::kernel::Device;
 use super::mappings::{Mappings, Reach};
 use super::migration::{Place, Relay, RelayError};
 use super::regions::Regions;
+use super::{Inquiry, PassthroughModel};
 use crate::backend::Backend;
 use crate::device::Identity;
 use crate::guest::{AllowedFiles, MapRequest, Share};
@@ -87,7 +87,7 @@ impl Passthrough {
             .space
             .attach(cdev.clone(), cdev.iommufd_id())
             .map_err(|source| super::OpenError::of_attach(&opened.path, source))?;
-        let kind = model.config.kind(&attached, &cdev);
+        let kind = model.config.kind(&attached, &cdev, Inquiry::Needed);
         let log = Arc::new(binding.ioas().attach(kind, name)?);
         let explanation = log.explanation().to_string().replace('\n', ";");
         tracing::info!(device = name, "dirty pages: {explanation}");

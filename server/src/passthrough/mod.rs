@@ -44,7 +44,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pagetrail_tracker::{AttachedDevice, Candidate, DeviceKind, DeviceTracker, Explanation, Ioas};
+use pagetrail_tracker::{AttachedDevice, Candidate, DeviceKind, DeviceTracker, Ioas};
 use parking_lot::Mutex;
 
 use kernel::Device;
@@ -78,13 +78,26 @@ pub enum TrackerChoice {
     Device,
 }
 
+/// Which trackers are looked for. To find out what a device can do takes its driver a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inquiry {
+    /// All, to be explained.
+    Everything,
+    /// Those that the choice depends on, while a client waits.
+    Needed,
+}
+
 impl PassthroughConfig {
     /// What the device is to its VM's dirty log.
-    fn kind(&self, attached: &AttachedDevice, cdev: &Arc<Cdev>) -> DeviceKind {
+    fn kind(&self, attached: &AttachedDevice, cdev: &Arc<Cdev>, inquiry: Inquiry) -> DeviceKind {
         let unwanted = || Candidate::Missing("it was not to be used".into());
         let iommu = || attached.candidate();
         let device = || DeviceTracker::candidate_of(Box::new(sys::Log(Arc::clone(cdev))));
         let (page_table_tracker, device_tracker) = match self.trackers {
+            TrackerChoice::Any if inquiry == Inquiry::Needed && attached.tracker().is_some() => {
+                let reason = "not asked for, since its page table has one";
+                (iommu(), Candidate::Missing(reason.into()))
+            }
             TrackerChoice::Any => (iommu(), device()),
             TrackerChoice::Iommu => (iommu(), unwanted()),
             TrackerChoice::Device => (unwanted(), device()),
@@ -105,7 +118,8 @@ pub struct PassthroughModel {
     config: PassthroughConfig,
     /// Opened for the first client, so that what is wrong is found before there is one.
     ready: Mutex<Option<Opened>>,
-    explanation: Explanation,
+    /// As text: the thing itself has trackers, and with them the device.
+    explanation: String,
 }
 
 /// A device that this process has.
@@ -130,8 +144,8 @@ impl PassthroughModel {
         }))
     }
 
-    /// What tracks the device, and why.
-    pub fn explanation(&self) -> &Explanation {
+    /// What tracks the device, and why: a line for each candidate.
+    pub fn explanation(&self) -> &str {
         &self.explanation
     }
 
@@ -164,7 +178,7 @@ fn open(config: &PassthroughConfig) -> Result<Opened, OpenError> {
 }
 
 /// Attaches the device to an address space of its own.
-fn try_out(config: &PassthroughConfig, opened: &Opened) -> Result<Explanation, OpenError> {
+fn try_out(config: &PassthroughConfig, opened: &Opened) -> Result<String, OpenError> {
     let device: &dyn Device = &*opened.cdev;
     let described = Regions::of(device, config.bars);
     described.map_err(|source| OpenError::system("ask for the regions of", &opened.path, source))?;
@@ -172,9 +186,9 @@ fn try_out(config: &PassthroughConfig, opened: &Opened) -> Result<Explanation, O
     let attached = space
         .attach(opened.cdev.clone(), opened.cdev.iommufd_id())
         .map_err(|source| OpenError::of_attach(&opened.path, source))?;
-    let kind = config.kind(&attached, &opened.cdev);
+    let kind = config.kind(&attached, &opened.cdev, Inquiry::Everything);
     let selected = Ioas::new().attach(kind, &config.source.to_string());
     let selected =
         selected.map_err(|error| OpenError::system("track", &opened.path, std::io::Error::other(error)))?;
-    Ok(selected.explanation().clone())
+    Ok(selected.explanation().to_string())
 }

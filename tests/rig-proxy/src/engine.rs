@@ -1,6 +1,7 @@
 //! The registers of QEMU's test devices, by which they are told what to write.
 //!
-//! Of `iommu-testdev` see `include/hw/misc/iommu-testdev.h` of QEMU, of `edu` its `docs/specs/edu.rst`.
+//! Of `iommu-testdev` see `include/hw/misc/iommu-testdev.h` of QEMU, of `edu` its `docs/specs/edu.rst`, and of the virtual functions
+//! `docs/specs/mlx5-rig.rst` of our series.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -21,6 +22,9 @@ pub(crate) enum Kind {
     Testdev,
     /// Takes a tenth of a second, and does not say whether it was stopped. It has MSI and INTx.
     Edu,
+    /// A virtual function of the rigs' adapter: writes at once, says whether the IOMMU let it, tracks what it writes, and migrates. It
+    /// has MSI-X.
+    Vf,
 }
 
 impl fmt::Display for Kind {
@@ -28,6 +32,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Testdev => "iommu-testdev",
             Self::Edu => "edu",
+            Self::Vf => "mlx5 VF",
         })
     }
 }
@@ -38,14 +43,29 @@ impl Kind {
         match (vendor, device) {
             ("0x1b36", "0x0005") => Ok(Self::Testdev),
             ("0x1234", "0x11e8") => Ok(Self::Edu),
-            _ => bail!("{vendor}:{device} is neither iommu-testdev nor edu"),
+            ("0x15b3", "0x101e") => Ok(Self::Vf),
+            _ => bail!("{vendor}:{device} is none of iommu-testdev, edu and an mlx5 VF"),
         }
+    }
+
+    /// Vendor and device, as config space has them.
+    pub(crate) fn id(self) -> (u16, u16) {
+        match self {
+            Self::Testdev => (0x1b36, 0x0005),
+            Self::Edu => (0x1234, 0x11e8),
+            Self::Vf => (0x15b3, 0x101e),
+        }
+    }
+
+    /// Whether it says that the IOMMU has stopped a write.
+    pub(crate) fn knows_stops(self) -> bool {
+        self != Self::Edu
     }
 
     /// How many pages it writes where each write takes its time.
     pub(crate) fn pages(self) -> usize {
         match self {
-            Self::Testdev => 300,
+            Self::Testdev | Self::Vf => 300,
             Self::Edu => 8,
         }
     }
@@ -73,6 +93,12 @@ impl Registers<'_> {
             Self::Mapped(area) => area.load(offset).context("not in the mapping"),
         }
     }
+
+    /// A register of 64 bits, by its halves.
+    pub(crate) fn set64(&mut self, offset: u64, value: u64) -> Result<()> {
+        self.set(offset, value as u32)?;
+        self.set(offset + 4, (value >> 32) as u32)
+    }
 }
 
 /// What became of a write.
@@ -90,6 +116,7 @@ impl Kind {
         match self {
             Self::Testdev => testdev::write(registers, iova),
             Self::Edu => edu::write(registers, iova).map(|()| Outcome::Written),
+            Self::Vf => vf::write(registers, iova),
         }
     }
 }
@@ -118,6 +145,71 @@ mod testdev {
             STOPPED => Ok(Outcome::Stopped),
             result if DONE.contains(&result) => Ok(Outcome::Written),
             result => bail!("iommu-testdev answers {result:#x} to a write at {iova:#x}"),
+        }
+    }
+}
+
+/// A virtual function of the rigs' adapter.
+pub(crate) mod vf {
+    use super::{Outcome, Registers, Result, bail};
+
+    pub(crate) const STATUS: u64 = 0x04;
+    const ADDRESS: u64 = 0x08;
+    const STRIDE: u64 = 0x10;
+    pub(crate) const VALUE: u64 = 0x18;
+    const LENGTH: u64 = 0x20;
+    pub(crate) const COUNT: u64 = 0x24;
+    const INTERVAL: u64 = 0x28;
+    const GO: u64 = 0x2c;
+    pub(crate) const FAULTS: u64 = 0x40;
+    /// Bytes that do nothing, and are migrated.
+    pub(crate) const MEMORY: u64 = 0x8000;
+
+    pub(crate) const BUSY: u32 = 1;
+    pub(crate) const DONE: u32 = 2;
+    const STOPPED: u32 = 3;
+
+    /// What may go wrong, as the device's register has it.
+    pub(crate) mod fault {
+        pub(crate) const ERROR_CQE: u32 = 1 << 2;
+        pub(crate) const ERROR_STATE: u32 = 1 << 3;
+        pub(crate) const SAVE: u32 = 1 << 7;
+        pub(crate) const LOAD: u32 = 1 << 8;
+        pub(crate) const SUSPEND: u32 = 1 << 9;
+    }
+
+    /// Writes of eight bytes: the first of `value` to `address`, each one after it of one more, so far behind.
+    pub(crate) struct Job {
+        pub(crate) address: u64,
+        pub(crate) stride: u64,
+        pub(crate) value: u64,
+        pub(crate) count: u32,
+        /// Before each write, in microseconds; 0 is all at once.
+        pub(crate) interval: u32,
+    }
+
+    /// Begins a job.
+    pub(crate) fn start(registers: &mut Registers<'_>, job: &Job) -> Result<()> {
+        registers.set64(ADDRESS, job.address)?;
+        registers.set64(STRIDE, job.stride)?;
+        registers.set64(VALUE, job.value)?;
+        registers.set(LENGTH, 8)?;
+        registers.set(COUNT, job.count)?;
+        registers.set(INTERVAL, job.interval)?;
+        registers.set(GO, 1)
+    }
+
+    pub(super) fn write(registers: &mut Registers<'_>, iova: u64) -> Result<Outcome> {
+        registers.set64(ADDRESS, iova)?;
+        registers.set64(VALUE, iova | 1)?;
+        registers.set(LENGTH, 4)?;
+        registers.set(COUNT, 1)?;
+        registers.set(INTERVAL, 0)?;
+        registers.set(GO, 1)?;
+        match registers.get(STATUS)? {
+            DONE => Ok(Outcome::Written),
+            STOPPED => Ok(Outcome::Stopped),
+            status => bail!("the virtual function has status {status} after a write at {iova:#x}"),
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use vfio_user_check::client::LoggingRange;
 use vfio_user_check::driver::{Dma, Generator};
 
 use crate::Subject;
-use crate::engine::{Kind, Outcome};
+use crate::engine::Outcome;
 use crate::guest::{Guest, MEMORY, PAGE, equal};
 use crate::served::Served;
 
@@ -39,7 +40,11 @@ pub(crate) fn one_report(subject: &Subject) -> Result<()> {
     let check = || {
         let mut guest = Guest::new(subject, &served.sockets)?;
         guest.start_log()?;
-        guest.vm.devices()[1].client().logging_start(PAGE, &[])?;
+        let all = LoggingRange {
+            iova: 0,
+            length: MEMORY,
+        };
+        guest.vm.devices()[1].client().logging_start(PAGE, &[all])?;
         guest.write_pages(&[3, 64])?;
         emulated_write(&mut guest, 5)?;
         equal(
@@ -73,7 +78,7 @@ pub(crate) fn one_memory(subject: &Subject) -> Result<()> {
         guest.vm.devices()[1].client().dma_unmap(0, MEMORY)?;
         guest.write_pages(&[1])?;
         guest.device().client().dma_unmap(0, MEMORY)?;
-        if guest.kind == Kind::Testdev {
+        if guest.kind.knows_stops() {
             ensure!(
                 guest.write(PAGE)? == Outcome::Stopped,
                 "nothing is mapped any more"

@@ -55,7 +55,7 @@ pub(crate) fn reports(subject: &Subject) -> Result<()> {
         let mut guest = Guest::new(subject, &served.sockets)?;
         let (kind, memory) = (guest.kind, Arc::clone(guest.memory()));
         let writes = match kind {
-            Kind::Testdev => FAST,
+            Kind::Testdev | Kind::Vf => FAST,
             Kind::Edu => SLOW,
         };
         let pages = writes.div_ceil(WORDS).max(8);
