@@ -8,9 +8,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::Subject;
 use crate::guest::{Guest, PAGE, equal};
 use crate::served::{Served, vfio};
+use crate::subject::Subject;
 
 /// A user without privileges.
 const NOBODY: u32 = 65534;

@@ -9,7 +9,8 @@ use vfio_user_check::vmm::{IrqKind, Region};
 use crate::engine::{BAR, Kind, Outcome, Registers, edu, vf};
 use crate::guest::{Guest, MEMORY, MIB, PAGE, equal, some_pages};
 use crate::served::Served;
-use crate::{Subject, Tracker, bad_input, mixed, race};
+use crate::subject::{Subject, Tracker};
+use crate::{bad_input, mixed, race};
 
 /// Linux's numbers of errors.
 pub(crate) const EINVAL: u32 = 22;
@@ -188,7 +189,7 @@ fn unmapping(subject: &Subject) -> Result<()> {
         let expected: Vec<u64> = match subject.tracker {
             // The bits were the device's, and stay.
             Tracker::Device => vec![8, first + 2],
-            Tracker::Iommu | Tracker::Nobody => [8].into_iter().chain(first..first + 16).collect(),
+            Tracker::Iommu => [8].into_iter().chain(first..first + 16).collect(),
         };
         equal("what has gone", &guest.report_all()?, &expected)?;
         if guest.kind.knows_stops() {

@@ -171,6 +171,7 @@ pub(crate) mod vf {
 
     /// What may go wrong, as the device's register has it.
     pub(crate) mod fault {
+        pub(crate) const DROP_PAGE: u32 = 1 << 0;
         pub(crate) const ERROR_CQE: u32 = 1 << 2;
         pub(crate) const ERROR_STATE: u32 = 1 << 3;
         pub(crate) const SAVE: u32 = 1 << 7;

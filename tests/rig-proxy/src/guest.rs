@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use vfio_user_check::client::LoggingRange;
 use vfio_user_check::vmm::{Backing, Device, GuestMemory, MappedArea, Vm};
 
-use crate::Subject;
 use crate::engine::{BAR, Kind, Outcome, Registers};
+use crate::subject::Subject;
 
 pub(crate) const PAGE: u64 = 4096;
 pub(crate) const MIB: u64 = 1 << 20;

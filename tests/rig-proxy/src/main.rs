@@ -1,6 +1,6 @@
 //! `rig-proxy`: devices that `pagetrail vfio` passes through, as their client sees them.
 //!
-//! To be run as root in a VM that has QEMU's test devices behind an IOMMU model, bound to vfio-pci (`scripts/run-in-rig --proxy`). It
+//! To be run as root in a VM that has QEMU's test devices behind an IOMMU model, given to VFIO (`scripts/run-in-rig --proxy`). It
 //! starts servers, is their client, tells the devices what to write, and prints TAP. Of pagetrail it knows the command line and the
 //! wire.
 
@@ -13,21 +13,23 @@ mod mixed;
 mod plain;
 mod race;
 mod served;
+mod subject;
+mod three;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 
-use checks::Check;
 use engine::Kind;
+use subject::{Subject, Tracker};
 
 /// Checks devices that pagetrail passes through, on this machine.
 #[derive(Parser)]
 struct Args {
-    /// A device that writes on demand (iommu-testdev, edu or a virtual function of mlx5-rig), by its PCI address; can be repeated. Each
-    /// device that migrates does so to the next one.
+    /// A device that writes on demand (iommu-testdev, edu or a virtual function of mlx5-rig), by its PCI address; can be repeated. The
+    /// first two virtual functions are the ends of migrations.
     #[arg(long, required = true)]
     pci: Vec<String>,
     /// The server.
@@ -41,98 +43,83 @@ struct Args {
     filter: String,
 }
 
-/// A device, and the program that serves it.
-pub(crate) struct Subject {
-    pub(crate) pagetrail: PathBuf,
-    pub(crate) address: String,
-    pub(crate) kind: Kind,
-    /// Who tracks what it writes.
-    pub(crate) tracker: Tracker,
-}
-
-/// Who tracks what a device writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tracker {
-    Iommu,
-    Device,
-    Nobody,
-}
-
-impl Subject {
-    fn of(args: &Args, address: &str) -> Result<Self> {
-        let id = |name: &str| {
-            let path = format!("/sys/bus/pci/devices/{address}/{name}");
-            std::fs::read_to_string(&path).with_context(|| format!("no {path}"))
-        };
-        // A virtual function has its vendor and device from the physical one, in sysfs as well as for VFIO.
-        let kind = Kind::of(id("vendor")?.trim(), id("device")?.trim())?;
-        Ok(Self {
-            pagetrail: args.pagetrail.clone(),
-            address: address.to_owned(),
-            kind,
-            tracker: match (args.plain, kind) {
-                (false, _) => Tracker::Iommu,
-                (true, Kind::Vf) => Tracker::Device,
-                (true, _) => Tracker::Nobody,
-            },
-        })
-    }
+/// Runs checks, and counts them.
+#[derive(Default)]
+struct Tap {
+    filter: String,
+    number: u32,
+    failed: u32,
 }
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    let mut failed = 0;
-    let mut number = 0;
-    println!("TAP version 13");
-    let subjects = args.pci.iter().map(|address| Subject::of(&args, address));
+    let subjects = args
+        .pci
+        .iter()
+        .map(|address| Subject::new(&args.pagetrail, address));
     let subjects = subjects.collect::<Result<Vec<_>>>()?;
-    let mut run = |name: &str, check: &dyn Fn() -> Result<()>| {
-        if name.contains(&args.filter) {
-            number += 1;
-            failed += u32::from(!passes(number, name, check));
-        }
+    let (vfs, others): (Vec<_>, Vec<_>) = subjects.into_iter().partition(|subject| subject.kind == Kind::Vf);
+    let mut tap = Tap {
+        filter: args.filter,
+        ..Tap::default()
     };
-    for subject in &subjects {
-        for check in checks_of(subject) {
-            run(&format!("{}: {}", subject.kind, check.name), &|| {
+    println!("TAP version 13");
+    for subject in &others {
+        tap.check_one(subject, &if args.plain { plain::all() } else { checks::all() });
+    }
+    if let Some(vf) = vfs.first() {
+        tap.check_one(&vf.by(Tracker::Device), &checks::all());
+    }
+    if let [from, to, ..] = &vfs[..] {
+        tap.check_migrations(from, to);
+    }
+    if let ([other, ..], [vf, ..]) = (&others[..], &vfs[..]) {
+        for check in three::all() {
+            tap.run(&format!("three trackers: {}", check.name), || {
+                (check.run)(other, vf)
+            });
+        }
+    }
+    println!(
+        "1..{}\n# {} of {} checks failed",
+        tap.number, tap.failed, tap.number
+    );
+    Ok(ExitCode::from(u8::from(tap.failed > 0)))
+}
+
+impl Tap {
+    fn check_one(&mut self, subject: &Subject, checks: &[checks::Check]) {
+        for check in checks {
+            self.run(&format!("{}: {}", subject.kind, check.name), || {
                 (check.run)(subject)
             });
         }
     }
-    for pair in subjects
-        .windows(2)
-        .filter(|pair| pair.iter().all(|end| end.kind == Kind::Vf))
-    {
-        for check in migration::all() {
-            run(&format!("{}: {}", pair[0].kind, check.name), &|| {
-                (check.run)(&pair[0], &pair[1])
-            });
+
+    /// Migrations between two virtual functions, whoever tracks them.
+    fn check_migrations(&mut self, from: &Subject, to: &Subject) {
+        for tracker in [Tracker::Iommu, Tracker::Device] {
+            let (from, to) = (from.by(tracker), to.by(tracker));
+            for check in migration::all(tracker) {
+                let name = format!("{} tracked by {tracker}: {}", from.kind, check.name);
+                self.run(&name, || (check.run)(&from, &to));
+            }
         }
     }
-    println!("1..{number}\n# {failed} of {number} checks failed");
-    Ok(ExitCode::from(u8::from(failed > 0)))
-}
 
-fn checks_of(subject: &Subject) -> Vec<Check> {
-    match subject.tracker {
-        Tracker::Iommu => checks::all(),
-        // The machine is the one that hands nothing out before it is told to.
-        Tracker::Device => std::iter::once(plain::first()).chain(checks::all()).collect(),
-        Tracker::Nobody => plain::all(),
-    }
-}
-
-/// Runs one check and prints its line.
-fn passes(number: u32, name: &str, check: &dyn Fn() -> Result<()>) -> bool {
-    match check() {
-        Ok(()) => {
-            println!("ok {number} - {name}");
-            true
+    /// Runs one check and prints its line.
+    fn run(&mut self, name: &str, check: impl FnOnce() -> Result<()>) {
+        if !name.contains(&self.filter) {
+            return;
         }
-        Err(error) => {
-            let why = format!("{error:#}").replace('\n', "\n# ");
-            println!("not ok {number} - {name}\n# {why}");
-            false
+        self.number += 1;
+        match check() {
+            Ok(()) => println!("ok {} - {name}", self.number),
+            Err(error) => {
+                self.failed += 1;
+                let why = format!("{error:#}").replace('\n', "\n# ");
+                println!("not ok {} - {name}\n# {why}", self.number);
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::engine::vf::{self, Job, fault};
 use crate::engine::{BAR, Registers};
 use crate::guest::{Guest, MEMORY, PAGE, equal};
 use crate::served::Served;
-use crate::{Subject, Tracker};
+use crate::subject::{Subject, Tracker};
 
 /// A promise of a pair of devices, and how it is checked.
 pub(crate) struct Check {
@@ -23,13 +23,13 @@ pub(crate) struct Check {
     pub(crate) run: fn(&Subject, &Subject) -> Result<()>,
 }
 
-/// All checks.
-pub(crate) fn all() -> Vec<Check> {
+/// All checks of devices that `tracker` tracks.
+pub(crate) fn all(tracker: Tracker) -> Vec<Check> {
     let check = |name, run| Check { name, run };
-    vec![
+    let mut checks = vec![
         check(
             "it migrates in mid-job, and loses neither a page nor its state",
-            migrates,
+            |from, to| migrates(from, to, 0),
         ),
         check("a migration that is given up leaves it at work", given_up),
         check(
@@ -44,14 +44,20 @@ pub(crate) fn all() -> Vec<Check> {
             "a driver that fails is told of, and nothing is called clean",
             driver_fails,
         ),
-        check(
-            "a tracker that fails loses the log, until it begins anew",
-            tracker_fails,
-        ),
-    ]
+    ];
+    if tracker == Tracker::Device {
+        checks.extend([
+            check(
+                "a tracker that fails loses the log, until it begins anew",
+                tracker_fails,
+            ),
+            check("control: a page that the tracker drops is missed", drops_pages),
+        ]);
+    }
+    checks
 }
 
-const EIO: u32 = 5;
+pub(crate) const EIO: u32 = 5;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// What a message carries of the stream.
 const CHUNK: u32 = 64 << 10;
@@ -181,7 +187,8 @@ fn saved(guest: &mut Guest) -> Result<Vec<u8>> {
     Ok(stream)
 }
 
-fn migrates(from: &Subject, to: &Subject) -> Result<()> {
+/// Migrates, with faults of the source.
+fn migrates(from: &Subject, to: &Subject, faults: u32) -> Result<()> {
     let ends = Ends::new(from, to)?;
     let check = || {
         let [mut source, mut destination] = ends.guests(from, to)?;
@@ -189,6 +196,7 @@ fn migrates(from: &Subject, to: &Subject) -> Result<()> {
             .flat_map(|word| (word * 7 + 1).to_le_bytes())
             .collect();
         source.device().client().region_write(BAR, vf::MEMORY, &pattern)?;
+        spoil(&mut source, faults)?;
         start_round(&mut source, 0)?;
         source.start_log()?;
         let memory = Arc::clone(destination.memory());
@@ -355,9 +363,6 @@ fn driver_fails(from: &Subject, to: &Subject) -> Result<()> {
 }
 
 fn tracker_fails(from: &Subject, to: &Subject) -> Result<()> {
-    if from.tracker != Tracker::Device {
-        return Ok(());
-    }
     let ends = Ends::new(from, to)?;
     let check = || {
         let [mut source, _] = ends.guests(from, to)?;
@@ -381,4 +386,11 @@ fn tracker_fails(from: &Subject, to: &Subject) -> Result<()> {
         Ok(())
     };
     ends.explain(check())
+}
+
+fn drops_pages(from: &Subject, to: &Subject) -> Result<()> {
+    let found = migrates(from, to, fault::DROP_PAGE).err();
+    let found = format!("{:#}", found.context("a lost page is not missed")?);
+    ensure!(found.contains("it was lost"), "{found}");
+    Ok(())
 }

@@ -5,18 +5,19 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use vfio_user_check::client::LoggingRange;
 use vfio_user_check::driver::{Dma, Generator};
+use vfio_user_check::vmm::Device;
 
-use crate::Subject;
 use crate::engine::Outcome;
 use crate::guest::{Guest, MEMORY, PAGE, equal};
 use crate::served::Served;
+use crate::subject::Subject;
 
 /// How long the emulated device may take for a page.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Has the emulated device write one page.
-fn emulated_write(guest: &mut Guest, page: u64) -> Result<()> {
-    let mut dma = Dma::attach(&mut guest.vm.devices()[1])?;
+pub(crate) fn emulated_write(device: &mut Device, page: u64) -> Result<()> {
+    let mut dma = Dma::attach(device)?;
     dma.start_generator(&Generator {
         base: page * PAGE,
         pages: 1,
@@ -46,14 +47,14 @@ pub(crate) fn one_report(subject: &Subject) -> Result<()> {
         };
         guest.vm.devices()[1].client().logging_start(PAGE, &[all])?;
         guest.write_pages(&[3, 64])?;
-        emulated_write(&mut guest, 5)?;
+        emulated_write(&mut guest.vm.devices()[1], 5)?;
         equal(
             "by the emulated device",
             &report_of_emulated(&mut guest)?,
             &[3, 5, 64],
         )?;
         equal("by this one, again", &guest.report_all()?, &[])?;
-        emulated_write(&mut guest, 4000)?;
+        emulated_write(&mut guest.vm.devices()[1], 4000)?;
         guest.write_pages(&[4000, 4001])?;
         equal("by this one", &guest.report_all()?, &[4000, 4001])?;
         equal(
@@ -64,7 +65,7 @@ pub(crate) fn one_report(subject: &Subject) -> Result<()> {
         // The log goes on for the one that is left.
         guest.device().client().logging_stop()?;
         guest.write_pages(&[17])?;
-        emulated_write(&mut guest, 18)?;
+        emulated_write(&mut guest.vm.devices()[1], 18)?;
         equal("with one log", &report_of_emulated(&mut guest)?, &[17, 18])
     };
     served.explain(check())

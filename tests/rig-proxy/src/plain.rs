@@ -5,11 +5,11 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use vfio_user_check::client::Error;
 
-use crate::Subject;
 use crate::bad_input::says;
 use crate::checks::{Check, ENOTTY};
 use crate::guest::{Guest, MEMORY, PAGE, equal};
 use crate::served::{Served, vfio};
+use crate::subject::Subject;
 
 /// Where the kernel is told to hand out devices that could forge interrupts.
 const UNSAFE_INTERRUPTS: &str = "/sys/module/iommufd/parameters/allow_unsafe_interrupts";
@@ -19,23 +19,18 @@ const EIO: u32 = 5;
 /// All checks. The first has the machine hand its devices out, for the others.
 pub(crate) fn all() -> Vec<Check> {
     let check = |name, run| Check { name, run };
-    let others = vec![
+    vec![
+        check(
+            "a device that could forge interrupts is not handed out until that is accepted",
+            unsafe_interrupts,
+        ),
         check("that nothing tracks the device is explained", explained),
         check(
             "a device that nothing tracks works, and blocks the log of its VM",
             blocked,
         ),
         check("every page is reported, always, if that is asked for", assumed),
-    ];
-    std::iter::once(first()).chain(others).collect()
-}
-
-/// The check after which the machine hands devices out.
-pub(crate) fn first() -> Check {
-    Check {
-        name: "a device that could forge interrupts is not handed out until that is accepted",
-        run: unsafe_interrupts,
-    }
+    ]
 }
 
 fn unsafe_interrupts(subject: &Subject) -> Result<()> {

@@ -10,10 +10,10 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use vfio_user_check::vmm::GuestMemory;
 
-use crate::Subject;
 use crate::engine::{Kind, Outcome, Registers};
 use crate::guest::{Guest, PAGE};
 use crate::served::Served;
+use crate::subject::Subject;
 
 /// Words of a page, each of which is written once.
 const WORDS: u64 = PAGE / 4;

@@ -1,5 +1,6 @@
 //! [`Served`]: a server that runs, and its sockets.
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 use vfio_user_check::spawn::Server;
 
-use crate::Subject;
+use crate::subject::Subject;
 
 /// A server of devices. It is killed when this is dropped.
 pub(crate) struct Served {
@@ -31,21 +32,32 @@ impl Served {
 
     /// Serves the subject and a `dma` device in one VM: the subject by the first socket.
     pub(crate) fn mixed(subject: &Subject) -> Result<Self> {
+        Self::vm(&[subject])
+    }
+
+    /// Serves the subjects and, by the last socket, a `dma` device, in one VM.
+    pub(crate) fn vm(subjects: &[&Subject]) -> Result<Self> {
         let folder = folder()?;
-        let sockets = ["vf.sock", "dma.sock"]
-            .map(|name| folder.path().join(name))
-            .to_vec();
-        let text = format!(
-            "[[vm]]\nname = 'mixed'\n\
-             [[vm.device]]\nkind = 'vfio'\npci = '{}'\nsocket-path = '{}'\n\
-             [[vm.device]]\nkind = 'dma'\nsocket-path = '{}'\n",
-            subject.address,
-            sockets[0].display(),
-            sockets[1].display(),
-        );
+        let socket = |number: usize| folder.path().join(format!("{number}.sock"));
+        let sockets: Vec<PathBuf> = (0..=subjects.len()).map(socket).collect();
+        let mut text = String::from("[[vm]]\nname = 'mixed'\n");
+        for (subject, socket) in subjects.iter().zip(&sockets) {
+            writeln!(
+                text,
+                "[[vm.device]]\nkind = 'vfio'\npci = '{}'\ntracker = '{}'\nsocket-path = '{}'",
+                subject.address,
+                subject.tracker.option(),
+                socket.display()
+            )?;
+        }
+        writeln!(
+            text,
+            "[[vm.device]]\nkind = 'dma'\nsocket-path = '{}'",
+            sockets[subjects.len()].display()
+        )?;
         let file = folder.path().join("pagetrail.toml");
         fs::write(&file, text)?;
-        let mut command = Command::new(&subject.pagetrail);
+        let mut command = Command::new(&subjects[0].pagetrail);
         command.arg("serve").arg(file);
         Self::start(command, sockets, folder)
     }
@@ -79,6 +91,7 @@ pub(crate) fn vfio(subject: &Subject, options: &[&str]) -> Command {
     command
         .arg("vfio")
         .arg(format!("--pci={}", subject.address))
+        .arg(format!("--tracker={}", subject.tracker.option()))
         .arg("--log=debug")
         .args(options);
     command

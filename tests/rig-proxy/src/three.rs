@@ -1,0 +1,139 @@
+//! One VM with a device that the IOMMU tracks, one that tracks itself, and an emulated one.
+
+use anyhow::{Context, Result, ensure};
+use vfio_user_check::client::LoggingRange;
+
+use crate::engine::vf::{self, fault};
+use crate::engine::{BAR, Kind, Outcome, Registers};
+use crate::guest::{Guest, MEMORY, PAGE, equal};
+use crate::migration::EIO;
+use crate::mixed::emulated_write;
+use crate::served::Served;
+use crate::subject::{Subject, Tracker};
+
+/// A promise of a VM with both devices, and how it is checked.
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(&Subject, &Subject) -> Result<()>,
+}
+
+/// All checks.
+pub(crate) fn all() -> Vec<Check> {
+    let check = |name, run| Check { name, run };
+    vec![
+        check(
+            "the pages of all are in one report, by whichever device",
+            one_report,
+        ),
+        check("each of them may leave, and what it wrote stays due", leaving),
+        check(
+            "one that fails loses the log of all, until it begins anew",
+            one_fails,
+        ),
+    ]
+}
+
+/// Where the devices are among the guest's.
+const TRACKED: usize = 0;
+const OWN: usize = 1;
+const EMULATED: usize = 2;
+
+/// Serves both devices and an emulated one, and runs a check.
+fn with(other: &Subject, vf: &Subject, check: impl FnOnce(&mut Guest) -> Result<()>) -> Result<()> {
+    let served = Served::vm(&[other, &vf.by(Tracker::Device)])?;
+    let result = Guest::new(other, &served.sockets).and_then(|mut guest| check(&mut guest));
+    served.explain(result)
+}
+
+fn start_all(guest: &mut Guest) -> Result<()> {
+    let all = LoggingRange {
+        iova: 0,
+        length: MEMORY,
+    };
+    for device in guest.vm.devices() {
+        device.client().logging_start(PAGE, &[all])?;
+    }
+    Ok(())
+}
+
+/// Has the device that tracks itself write a page.
+fn write_own(guest: &mut Guest, page: u64) -> Result<()> {
+    let registers = &mut Registers::Messages(&mut guest.vm.devices()[OWN]);
+    let outcome = Kind::Vf.write(registers, page * PAGE)?;
+    ensure!(
+        outcome == Outcome::Written,
+        "the IOMMU stopped a write of page {page}"
+    );
+    Ok(())
+}
+
+fn write_emulated(guest: &mut Guest, page: u64) -> Result<()> {
+    emulated_write(&mut guest.vm.devices()[EMULATED], page)
+}
+
+/// The pages that are reported by a device's connection.
+fn report(guest: &mut Guest, device: usize) -> Result<Vec<u64>> {
+    let client = guest.vm.devices()[device].client();
+    let report = client.logging_report(0, MEMORY, PAGE)?;
+    Ok(report.dirty_pages().map(|page| page / PAGE).collect())
+}
+
+fn one_report(other: &Subject, vf: &Subject) -> Result<()> {
+    with(other, vf, |guest| {
+        start_all(guest)?;
+        for round in 0..3 {
+            let first = round * 100;
+            guest.write_pages(&[first + 1, first + 7])?;
+            write_own(guest, first + 2)?;
+            write_own(guest, first + 7)?;
+            write_emulated(guest, first + 3)?;
+            let expected = [1, 2, 3, 7].map(|page| first + page);
+            equal("the report", &report(guest, round as usize)?, &expected)?;
+            for device in [TRACKED, OWN, EMULATED] {
+                equal("the next one", &report(guest, device)?, &[])?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn leaving(other: &Subject, vf: &Subject) -> Result<()> {
+    with(other, vf, |guest| {
+        start_all(guest)?;
+        guest.write_pages(&[1])?;
+        write_own(guest, 2)?;
+        write_emulated(guest, 3)?;
+        guest.vm.devices()[OWN].client().logging_stop()?;
+        guest.vm.devices()[TRACKED].client().logging_stop()?;
+        guest.write_pages(&[4])?;
+        write_own(guest, 5)?;
+        equal("what is left", &report(guest, EMULATED)?, &[1, 2, 3, 4, 5])?;
+        guest.vm.devices()[EMULATED].client().logging_stop()?;
+        start_all(guest)?;
+        equal("a log begun anew", &report(guest, TRACKED)?, &[])
+    })
+}
+
+fn one_fails(other: &Subject, vf: &Subject) -> Result<()> {
+    with(other, vf, |guest| {
+        start_all(guest)?;
+        guest.write_pages(&[1])?;
+        write_own(guest, 2)?;
+        guest.vm.devices()[OWN].write32(BAR, vf::FAULTS, fault::ERROR_CQE)?;
+        for device in [TRACKED, OWN, EMULATED] {
+            let client = guest.vm.devices()[device].client();
+            let report = client.logging_report(0, MEMORY, PAGE);
+            let errno = report.err().context("a report without a tracker")?.errno();
+            ensure!(errno == Some(EIO), "{errno:?}");
+        }
+        guest.vm.devices()[OWN].write32(BAR, vf::FAULTS, 0)?;
+        for device in guest.vm.devices() {
+            // A tracker that is broken may say so once more.
+            let _ = device.client().logging_stop();
+        }
+        start_all(guest)?;
+        guest.write_pages(&[8])?;
+        write_own(guest, 9)?;
+        equal("a log begun anew", &report(guest, EMULATED)?, &[8, 9])
+    })
+}
