@@ -102,6 +102,21 @@ fn the_choice_of_a_tracker_is_explained() {
 }
 
 #[test]
+fn an_explanation_outlives_the_trackers_that_it_is_about() {
+    let ioas = Ioas::new();
+    for with_iommu in [true, false] {
+        let (iommu, own) = (FakeTracker::global_iommu(), FakeTracker::device());
+        let device = ioas
+            .attach(passthrough(with_iommu.then_some(&iommu), Some(&own), Refuse), "vf")
+            .unwrap();
+        let explanation = device.explanation().clone();
+        drop(device);
+        let trackers = [iommu, own].map(|tracker| Arc::downgrade(&tracker));
+        assert!(trackers.iter().all(|tracker| tracker.upgrade().is_none()), "{explanation}");
+    }
+}
+
+#[test]
 fn an_emulated_device_uses_the_software_tracker_beside_an_iommu_tracker() {
     let ioas = Ioas::new();
     let iommu = FakeTracker::global_iommu();

@@ -66,12 +66,14 @@ impl fmt::Display for Candidate {
 }
 
 /// Which trackers a device might have been served by, and which one it is. Its [`Display`](fmt::Display) has a line for each.
+///
+/// It is words only: who keeps it keeps no tracker, nor the device behind one.
 #[derive(Clone, Debug)]
 pub struct Explanation {
     device: String,
     selection: Selection,
-    /// Of the page table and of the device, for a passthrough device.
-    candidates: Option<[Candidate; 2]>,
+    /// What was said of the page table's and of the device's, for a passthrough device.
+    candidates: Option<[String; 2]>,
 }
 
 impl Explanation {
@@ -197,6 +199,6 @@ pub(super) fn select(
                 });
             }
         };
-    let candidates = [page_table_tracker, device_tracker];
+    let candidates = [page_table_tracker, device_tracker].map(|candidate| candidate.to_string());
     Ok((explain(selection, Some(candidates)), tracker))
 }
