@@ -262,6 +262,25 @@ fn a_tracker_that_must_restart_for_new_ranges_reports_all_it_may_have_missed() {
 }
 
 #[test]
+fn no_report_succeeds_after_a_tracker_that_did_not_stop_for_new_ranges() {
+    let ioas = Ioas::new();
+    let (own, other) = (FakeTracker::device(), emulated(&ioas));
+    let device = ioas.attach(passthrough(None, Some(&own), Refuse), "vf").unwrap();
+    device.start(&[range(0, MIB)], PAGE).unwrap();
+    own.write(range(0, 1));
+    own.sticks.store(true, Ordering::Relaxed);
+    other.start(&[range(4 * MIB, MIB)], PAGE).unwrap_err();
+    own.sticks.store(false, Ordering::Relaxed);
+    // The tracker would start again, and without the page.
+    other.start(&[range(4 * MIB, MIB)], PAGE).unwrap_err();
+    report(&device, range(0, MIB)).unwrap_err();
+    device.stop().unwrap();
+    device.start(&[range(0, MIB)], PAGE).unwrap();
+    own.write(range(0, 1));
+    assert_eq!(report(&device, range(0, MIB)).unwrap().len(), 16);
+}
+
+#[test]
 fn no_report_succeeds_between_a_failed_read_and_a_new_start() {
     let ioas = Ioas::new();
     let (first, iommu) = (emulated(&ioas), FakeTracker::global_iommu());

@@ -103,7 +103,8 @@ impl Linked {
         readers: &mut [Reader],
     ) -> Result<(), LogError> {
         let (before, size_before) = (self.started.clone(), self.page_size);
-        self.stop()?;
+        // What was written until now is gone whether it stopped or not, and the next start would begin clean.
+        self.stop().inspect_err(|error| lose(readers, error))?;
         let result = self.start(ranges, page_size);
         if result.is_err() {
             self.start(before.clone(), size_before)

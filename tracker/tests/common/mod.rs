@@ -41,6 +41,8 @@ pub struct FakeTracker {
     pub fails: AtomicBool,
     /// Makes every start fail.
     pub refuses: AtomicBool,
+    /// Makes every stop fail, after it has forgotten everything.
+    pub sticks: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -57,13 +59,13 @@ impl FakeTracker {
             page_size: PageSize::SIZE_4K,
             dirty: BTreeSet::new(),
         };
-        let (fails, refuses) = (AtomicBool::new(false), AtomicBool::new(false));
         Arc::new(Self {
             kind,
             capabilities,
             state: Mutex::new(state),
-            fails,
-            refuses,
+            fails: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
+            sticks: AtomicBool::new(false),
         })
     }
 
@@ -195,6 +197,9 @@ impl DirtyTracker for FakeTracker {
         let mut state = self.state.lock().expect("no panic");
         state.started = RangeSet::default();
         state.dirty.clear();
+        if self.sticks.load(Ordering::Relaxed) {
+            return Err(TrackerError::Failed("the hardware is gone".into()));
+        }
         Ok(())
     }
 
