@@ -63,8 +63,11 @@ impl Log {
         }
         let mut linked = self.trackers.remove(position);
         for range in self.running.ranges() {
-            // A failure is every reader's, and they are told when they read.
-            let _ = spread(std::slice::from_ref(&linked), &mut self.readers, range);
+            // A failure is every reader's, and they are told when they read: nobody can try again.
+            if let Err(error) = spread(std::slice::from_ref(&linked), &mut self.readers, range) {
+                lose(&mut self.readers, &error);
+                break;
+            }
         }
         if let Err(error) = linked.stop() {
             tracing::error!(%error, "a tracker that serves no device any more does not stop");
