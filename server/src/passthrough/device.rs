@@ -12,7 +12,7 @@ use super::iommu::Shared;
 use super::kernel::Device;
 use super::mappings::{Mappings, Reach};
 use super::migration::{Place, Relay, RelayError};
-use super::regions::Regions;
+use super::regions::{self, Regions};
 use super::{Inquiry, PassthroughModel};
 use crate::backend::Backend;
 use crate::device::Identity;
@@ -154,9 +154,32 @@ impl Passthrough {
         error.errno()
     }
 
+    /// Learns where the device has gone by itself.
+    fn follow(&self) {
+        let Some((from, to)) = self.migration.as_ref().and_then(Relay::follow) else {
+            return;
+        };
+        tracing::warn!(device = self.name, %from, %to, "the device has changed its migration state, as by a reset");
+        self.give_up_if_failed();
+    }
+
+    /// REGION_WRITE. In config space the guest's driver can reset the device.
+    fn write_region(&self, payload: &[u8]) -> Result<Vec<u8>, Errno> {
+        let written = self.regions.write(&*self.device, payload);
+        if regions::is_of_config(payload) {
+            self.follow();
+        }
+        written
+    }
+
+    fn has_failed(&self) -> bool {
+        let migration = self.migration.as_ref();
+        migration.is_some_and(|migration| migration.state() == MigState::Error)
+    }
+
     /// In ERROR the device may write on after the last report.
     fn give_up_if_failed(&self) {
-        if self.is_failed() {
+        if self.has_failed() {
             tracing::error!(
                 device = self.name,
                 "the device failed: it must be reset, and a migration must not go on"
@@ -198,6 +221,7 @@ impl Backend for Passthrough {
     }
 
     fn unmap(&self, iova: u64, size: u64) -> Result<(), Errno> {
+        self.follow();
         self.mappings.unmap(iova, size).map_err(|error| {
             tracing::warn!(device = self.name, iova = format_args!("{iova:#x}"), %error, "refused to unmap guest memory");
             error.errno()
@@ -205,6 +229,7 @@ impl Backend for Passthrough {
     }
 
     fn unmap_all(&self) -> Result<(), Errno> {
+        self.follow();
         self.mappings.unmap_all().map_err(|error| {
             tracing::warn!(device = self.name, %error, "refused to unmap guest memory");
             error.errno()
@@ -226,10 +251,12 @@ impl Backend for Passthrough {
     }
 
     fn migration_state(&self) -> Result<MigState, Errno> {
+        self.follow();
         Ok(self.migration()?.state())
     }
 
     fn set_migration_state(&self, to: MigState) -> Result<(), Errno> {
+        self.follow();
         let migration = self.migration()?;
         let from = migration.state();
         migration.set_state(to).map_err(|error| {
@@ -279,8 +306,8 @@ impl Backend for Passthrough {
     }
 
     fn is_failed(&self) -> bool {
-        let migration = self.migration.as_ref();
-        migration.is_some_and(|migration| migration.state() == MigState::Error)
+        self.follow();
+        self.has_failed()
     }
 
     fn other(&self, message: &Message<'_>) -> Result<Answer, Errno> {
@@ -295,7 +322,7 @@ impl Backend for Passthrough {
                 })
             }
             command::REGION_READ => self.regions.read(&*self.device, payload).map(Answer::Reply),
-            command::REGION_WRITE => self.regions.write(&*self.device, payload).map(Answer::Reply),
+            command::REGION_WRITE => self.write_region(payload).map(Answer::Reply),
             _ => Ok(Answer::Pass),
         }
     }

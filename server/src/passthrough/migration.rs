@@ -8,6 +8,8 @@
 //! - **Streams** are framed ([`stream`](super::stream)), and RESUMING cannot be left with one that is incomplete or was refused.
 //! - **Failure.** After an error the kernel says which state the device is in. In ERROR it may write on after what a client takes for its
 //!   last report: the log is given up.
+//! - **Resets.** A driver in the guest resets its device by config space, and the host does after errors: the device runs then, whatever
+//!   state it was led to. It is [followed](Relay::follow) there before anything relies on the state.
 
 use std::io;
 use std::sync::Arc;
@@ -119,6 +121,20 @@ impl Relay {
     /// The state that the device is in.
     pub(super) fn state(&self) -> MigState {
         self.inner.lock().state
+    }
+
+    /// Takes note of where the device has gone without being led: a reset has it run, and it may fail. Returns the state it was in and the
+    /// one it is in, if they differ.
+    pub(super) fn follow(&self) -> Option<(MigState, MigState)> {
+        let mut inner = self.inner.lock();
+        let (before, now) = (inner.state, self.actual_state());
+        if before == now {
+            return None;
+        }
+        // The driver has closed its file.
+        inner.stream = Stream::None;
+        self.settle(&mut inner, now);
+        Some((before, now))
     }
 
     /// Leads the device to a state.

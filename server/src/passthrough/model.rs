@@ -25,6 +25,9 @@ pub(super) const BAR_SIZE: u64 = 4 << 12;
 /// The regions begin so far apart in the file, as the kernel has them.
 const STRIDE: u64 = 1 << 40;
 
+/// Where config space has Device Control, by whose highest bit the guest's driver resets the device.
+pub(super) const DEVICE_CONTROL: u64 = 0x48;
+
 /// A PCI device with one BAR, MSI-X and a migration.
 #[derive(Debug)]
 pub(super) struct FakeDevice {
@@ -179,6 +182,11 @@ impl Device for FakeDevice {
         let start = (offset % STRIDE) as usize;
         let len = data.len().min(8);
         content[start..start + len].copy_from_slice(&data[..len]);
+        let is_reset = offset == u64::from(CONFIG_REGION) * STRIDE + DEVICE_CONTROL && data[1] & 1 << 7 != 0;
+        if is_reset {
+            state.resets += 1;
+            state.reached = 2;
+        }
         Ok(len)
     }
 

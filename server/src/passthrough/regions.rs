@@ -205,6 +205,11 @@ impl Regions {
     }
 }
 
+/// Whether the payload of an access names config space.
+pub(super) fn is_of_config(payload: &[u8]) -> bool {
+    split::<RegionAccess>(payload).is_ok_and(|(access, _)| access.region == CONFIG_REGION)
+}
+
 /// What of a region may be mapped: what the kernel allows, without the pages of the MSI-X table.
 fn areas(index: u32, region: &Region, table: Option<MsixTable>) -> Vec<Area> {
     if !region.flags.contains(RegionFlags::MMAP) {

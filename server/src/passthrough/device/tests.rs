@@ -6,9 +6,10 @@ use pagetrail_tracker::{Candidate, DeviceKind, Ioas, PageSize, WithoutTracker};
 
 use super::*;
 use crate::passthrough::memory::VmMemory;
-use crate::passthrough::model::{FakeDevice, FakeSpace};
+use crate::passthrough::model::{DEVICE_CONTROL, FakeDevice, FakeSpace};
 use crate::passthrough::regions::BarAccess;
-use crate::wire::region::DeviceFlags;
+use crate::wire::bytes;
+use crate::wire::region::{CONFIG_REGION, DeviceFlags, RegionAccess};
 
 fn passthrough(device: &Arc<FakeDevice>, without_tracker: WithoutTracker) -> Passthrough {
     let missing = || Candidate::Missing("none in this test".into());
@@ -62,6 +63,40 @@ fn a_device_that_fails_loses_its_log_until_both_begin_anew() {
     device.log.stop().unwrap();
     device.log.start(&[], PageSize::SIZE_4K).unwrap();
     device.log.check_range(&range).unwrap();
+}
+
+/// REGION_WRITE of Device Control: a reset by the guest's driver.
+fn reset_by_guest() -> Vec<u8> {
+    let access = RegionAccess {
+        offset: DEVICE_CONTROL,
+        region: CONFIG_REGION,
+        count: 2,
+    };
+    [bytes(&access), vec![0, 1 << 7]].concat()
+}
+
+#[test]
+fn a_device_that_the_guest_resets_runs_until_it_is_stopped_again() {
+    let kernel = FakeDevice::new();
+    let device = passthrough(&kernel, WithoutTracker::AssumeDirty);
+    device.set_migration_state(MigState::Stop).unwrap();
+    device.write_region(&reset_by_guest()).unwrap();
+    assert_eq!(device.migration_state(), Ok(MigState::Running));
+    device.set_migration_state(MigState::Stop).unwrap();
+    assert_eq!(kernel.with(|state| state.reached), 1, "the kernel was asked");
+}
+
+#[test]
+fn a_device_that_fails_by_itself_loses_its_log() {
+    let kernel = FakeDevice::new();
+    let device = passthrough(&kernel, WithoutTracker::AssumeDirty);
+    device.log.start(&[], PageSize::SIZE_4K).unwrap();
+    let range = pagetrail_tracker::IovaRange::ALL;
+    assert!(!device.is_failed());
+    device.log.check_range(&range).unwrap();
+    kernel.with(|state| state.reached = 0);
+    assert!(device.is_failed());
+    device.log.check_range(&range).unwrap_err();
 }
 
 #[test]

@@ -150,6 +150,19 @@ fn a_device_is_quiet_in_the_states_without_dma_and_in_no_others() {
 }
 
 #[test]
+fn a_device_that_is_reset_behind_the_relay_is_not_quiet_and_has_no_stream() {
+    let rig = rig(1);
+    for state in [MigState::Stop, MigState::StopCopy, MigState::Resuming] {
+        rig.relay.set_state(state).unwrap();
+        assert_eq!(rig.relay.follow(), None);
+        rig.device.reset().unwrap();
+        assert_eq!(rig.relay.follow(), Some((state, MigState::Running)));
+        assert!(!rig.place.is_quiet());
+        assert!(rig.relay.read(&mut [0; 8]).is_err() && rig.relay.write(b"x").is_err());
+    }
+}
+
+#[test]
 fn a_device_whose_driver_fails_is_where_the_driver_says() {
     let rig = rig(1);
     rig.relay.set_state(MigState::Stop).unwrap();
