@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use pagetrail_tracker::{Access, IommuError, IovaRange};
 use parking_lot::Mutex;
-use rustix::fs::fstat;
+use rustix::fs::{OFlags, SealFlags, fcntl_get_seals, fcntl_getfl, fstat};
 use rustix::io::Errno;
 
 use super::memory::{Content, VmMemory};
@@ -113,6 +113,7 @@ impl Mappings {
             None => (Backing::Unreachable, Reach::Unreachable),
             Some(fd) => {
                 guest::check_file(fd.as_fd(), request.offset, request.size, self.files)?;
+                check_access(fd.as_fd(), request.access)?;
                 let reservation = self.share.take(request.size)?;
                 let stat = fstat(&fd).map_err(MapRefusal::from)?;
                 let content = Content {
@@ -184,6 +185,24 @@ impl Drop for Mappings {
 fn overlap(mine: &BTreeMap<u64, Mapping>, range: &IovaRange) -> Option<u64> {
     let (start, before) = mine.range(..=range.last().get()).next_back()?;
     before.range.overlaps(range).then_some(*start)
+}
+
+/// Checks that a device may do to the file what the client may. `mmap` does so; iommufd does not when it maps files.
+fn check_access(file: BorrowedFd<'_>, access: guest::Access) -> Result<(), MapRefusal> {
+    let mode = fcntl_getfl(file)? & OFlags::RWMODE;
+    let may = match access {
+        guest::Access::Read => mode != OFlags::WRONLY,
+        guest::Access::Write => mode == OFlags::RDWR,
+    };
+    if !may {
+        return Err(Errno::ACCESS.into());
+    }
+    // Only files of memory have seals.
+    let seals = fcntl_get_seals(file).unwrap_or(SealFlags::empty());
+    if access == guest::Access::Write && seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
+        return Err(Errno::PERM.into());
+    }
+    Ok(())
 }
 
 fn access(access: guest::Access) -> Access {

@@ -1,10 +1,10 @@
 //! Mappings of several connections in one address space.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread;
 
 use pagetrail_tracker::Iova;
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 use super::*;
 use crate::passthrough::model::FakeSpace;
@@ -137,6 +137,35 @@ fn overlapping_unaligned_and_foreign_memory_is_refused() {
     let device = OwnedFd::from(File::open("/dev/null").unwrap());
     assert_eq!(errno(request(20, 1, Some(&device))), Errno::INVAL);
     assert_eq!(rig.mapped(), 1);
+}
+
+#[test]
+fn a_device_writes_no_file_that_its_client_may_not_write() {
+    let rig = Rig::new();
+    let connection = rig.connection();
+    let file = memfd_create("memory", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    ftruncate(&file, 8 * PAGE).unwrap();
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let read_only = OwnedFd::from(File::open(&path).unwrap());
+    let write_only = OwnedFd::from(File::options().write(true).open(&path).unwrap());
+    let errno = |request| connection.map(request).unwrap_err().errno();
+    let reading = |file| MapRequest {
+        access: guest::Access::Read,
+        ..request(0, 8, Some(file))
+    };
+    for file in [&read_only, &write_only] {
+        assert_eq!(errno(request(0, 8, Some(file))), Errno::ACCESS);
+    }
+    assert_eq!(errno(reading(&write_only)), Errno::ACCESS);
+    connection.map(reading(&read_only)).expect("it may be read");
+    connection.unmap_all().unwrap();
+    connection
+        .map(request(0, 8, Some(&file)))
+        .expect("it may be written");
+    connection.unmap_all().unwrap();
+    fcntl_add_seals(&file, SealFlags::FUTURE_WRITE).unwrap();
+    assert_eq!(errno(request(0, 8, Some(&file))), Errno::PERM);
+    connection.map(reading(&file)).expect("it may be read still");
 }
 
 #[test]
