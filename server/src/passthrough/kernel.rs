@@ -101,7 +101,8 @@ pub(super) trait Device: Send + Sync + fmt::Debug {
 
 /// The file that a migrating device's data is read from or written to.
 pub(super) trait MigrationFile: Send + fmt::Debug {
-    /// Reads what comes next. 0 is the end of the data; `ENOMSG` before the device has stopped: there is none at present.
+    /// Reads what comes next. 0 is the end of the data; `ENOMSG` before the device has stopped: there is none at present. `EAGAIN`: it
+    /// takes longer than can be waited for.
     fn read(&self, out: &mut [u8]) -> io::Result<usize>;
 
     /// Writes what comes next. Returns how many bytes were taken.

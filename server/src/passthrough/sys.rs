@@ -10,9 +10,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::raw::c_ulong;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use iommufd_ioctls::{AttachHwpt, IommuFd};
 use pagetrail_tracker::{DmaLog, IovaRange, PageSize};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{Errno, retry_on_intr};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::kernel::{Area, Device, DeviceInfo, IrqData, MigrationFile, Region, SetIrqs};
@@ -284,7 +288,7 @@ impl Device for Cdev {
         }
         // SAFETY: the kernel has just made the descriptor for this process, and nobody else knows of it.
         let file = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Some(Box::new(DataFile(file.into()))))
+        Ok(Some(Box::new(DataFile::new(file, PATIENCE))))
     }
 
     fn migration_data_size(&self) -> io::Result<u64> {
@@ -348,17 +352,56 @@ impl DmaLog for Log {
     }
 }
 
+/// How long a driver's data is waited for. Shorter than the 5 s after which QEMU gives a message up.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// The file of a migrating device's data.
 #[derive(Debug)]
-struct DataFile(File);
+struct DataFile {
+    file: File,
+    patience: Duration,
+}
+
+impl DataFile {
+    fn new(file: OwnedFd, patience: Duration) -> Self {
+        // A driver may wait for its device for as long as that takes. One that does not know of this does not wait at all.
+        if let Err(error) = fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags | OFlags::NONBLOCK))
+        {
+            tracing::warn!(%error, "migration data may be waited for without a limit");
+        }
+        let file = file.into();
+        Self { file, patience }
+    }
+
+    /// Repeats what would block until the file is ready for it, but not for ever.
+    fn patiently<T>(
+        &self,
+        ready: PollFlags,
+        mut attempt: impl FnMut(&File) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match retry_on_intr(|| attempt(&self.file)) {
+                Err(Errno::AGAIN) => {}
+                result => return Ok(result?),
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut file = [PollFd::new(&self.file, ready)];
+            let left = Timespec::try_from(left).map_err(io::Error::other)?;
+            if retry_on_intr(|| poll(&mut file, Some(&left)))? == 0 {
+                return Err(Errno::AGAIN.into());
+            }
+        }
+    }
+}
 
 impl MigrationFile for DataFile {
     fn read(&self, out: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::read(&self.0, out)?)
+        self.patiently(PollFlags::IN, |file| rustix::io::read(file, &mut *out))
     }
 
     fn write(&self, data: &[u8]) -> io::Result<usize> {
-        Ok(rustix::io::write(&self.0, data)?)
+        self.patiently(PollFlags::OUT, |file| rustix::io::write(file, data))
     }
 
     fn precopy_info(&self) -> io::Result<PrecopyInfo> {
@@ -368,7 +411,7 @@ impl MigrationFile for DataFile {
             initial_bytes: 0,
             dirty_bytes: 0,
         });
-        call(&self.0, Request::MIG_GET_PRECOPY_INFO, &mut argument)?;
+        call(&self.file, Request::MIG_GET_PRECOPY_INFO, &mut argument)?;
         let info: migration::PrecopyInfo = answer(&argument)?;
         Ok(PrecopyInfo {
             initial_bytes: info.initial_bytes,

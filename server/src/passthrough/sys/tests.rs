@@ -173,3 +173,37 @@ fn the_kernels_areas_are_found_behind_other_capabilities() {
     assert_eq!(sparse_areas(&loops, 16), None);
     assert_eq!(sparse_areas(&argument, 4000), None);
 }
+
+#[test]
+fn migration_data_that_does_not_come_is_not_waited_for_for_ever() {
+    let (reader, writer) = io::pipe().unwrap();
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let file = DataFile::new(reader.into(), Duration::from_millis(10));
+        let mut out = [0; 8];
+        done.send((file.read(&mut out).map_err(|error| error.kind()), out))
+            .unwrap();
+        let file = DataFile {
+            patience: Duration::from_mins(1),
+            ..file
+        };
+        done.send((file.read(&mut out).map_err(|error| error.kind()), out))
+            .unwrap();
+    });
+    let next = || ended.recv_timeout(Duration::from_secs(30)).expect("it ends");
+    assert_eq!(next().0, Err(io::ErrorKind::WouldBlock));
+    rustix::io::write(&writer, b"data").unwrap();
+    assert_eq!(next(), (Ok(4), *b"data\0\0\0\0"));
+}
+
+#[test]
+fn a_driver_that_does_not_take_data_is_not_waited_for_for_ever() {
+    let (_reader, writer) = io::pipe().unwrap();
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let file = DataFile::new(writer.into(), Duration::from_millis(10));
+        while file.write(&[0; 4096]).is_ok() {}
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(Duration::from_secs(30)).expect("it ends");
+}
