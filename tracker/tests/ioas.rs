@@ -107,12 +107,18 @@ fn an_explanation_outlives_the_trackers_that_it_is_about() {
     for with_iommu in [true, false] {
         let (iommu, own) = (FakeTracker::global_iommu(), FakeTracker::device());
         let device = ioas
-            .attach(passthrough(with_iommu.then_some(&iommu), Some(&own), Refuse), "vf")
+            .attach(
+                passthrough(with_iommu.then_some(&iommu), Some(&own), Refuse),
+                "vf",
+            )
             .unwrap();
         let explanation = device.explanation().clone();
         drop(device);
         let trackers = [iommu, own].map(|tracker| Arc::downgrade(&tracker));
-        assert!(trackers.iter().all(|tracker| tracker.upgrade().is_none()), "{explanation}");
+        assert!(
+            trackers.iter().all(|tracker| tracker.upgrade().is_none()),
+            "{explanation}"
+        );
     }
 }
 

@@ -48,14 +48,14 @@ impl Saving {
     /// What the kernel said.
     pub(super) fn read(&mut self, out: &mut [u8], state: MigState) -> io::Result<usize> {
         if self.framed.remaining() == 0 && self.end == End::Ahead {
-            self.fetch(out.len(), state)?;
+            self.fetch(state)?;
         }
         Ok(self.framed.read(out))
     }
 
-    /// Takes a record's worth from the kernel.
-    fn fetch(&mut self, wanted: usize, state: MigState) -> io::Result<()> {
-        let mut chunk = vec![0; wanted.clamp(1, CHUNK)];
+    /// Takes a record's worth from the kernel: as much as it has, for a client that reads little at a time would make many records.
+    fn fetch(&mut self, state: MigState) -> io::Result<()> {
+        let mut chunk = vec![0; CHUNK];
         match self.file.read(&mut chunk) {
             Ok(0) if state == MigState::StopCopy => {
                 self.framed.end();
@@ -79,14 +79,14 @@ impl Saving {
     pub(super) fn precopy_info(&self) -> io::Result<PrecopyInfo> {
         let info = self.file.precopy_info()?;
         Ok(PrecopyInfo {
-            initial_bytes: info.initial_bytes + self.framed.remaining(),
+            initial_bytes: info.initial_bytes.saturating_add(self.framed.remaining()),
             dirty_bytes: info.dirty_bytes,
         })
     }
 
     /// Upper bound of the stream's bytes from here on, when the driver has `data` more.
     pub(super) fn bytes_to_end(&self, data: u64) -> u64 {
-        self.framed.remaining() + framed(data)
+        self.framed.remaining().saturating_add(framed(data))
     }
 }
 
@@ -145,14 +145,15 @@ impl Loading {
 
 /// Upper bound of a whole stream with `data` bytes of the driver's.
 pub(super) fn whole_len(identity: &Identity, data: u64) -> u64 {
-    Outgoing::whole_len(identity, 0) + framed(data)
+    Outgoing::whole_len(identity, 0).saturating_add(framed(data))
 }
 
 /// Upper bound of the records for `data` bytes, with the end record. A driver gives a page at least at a time, the last time excepted.
 fn framed(data: u64) -> u64 {
     const LEAST: u64 = 4096;
     let records = data.div_ceil(LEAST) + 2;
-    data + records * Outgoing::RECORD_OVERHEAD + Outgoing::bytes_to_finish(0)
+    let overhead = records * Outgoing::RECORD_OVERHEAD + Outgoing::bytes_to_finish(0);
+    data.saturating_add(overhead)
 }
 
 #[cfg(test)]

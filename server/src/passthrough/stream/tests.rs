@@ -52,3 +52,46 @@ fn a_stopped_device_that_has_no_data_at_present_is_broken() {
     stream.read(&mut out, MigState::StopCopy).expect("the header");
     stream.read(&mut out, MigState::StopCopy).unwrap_err();
 }
+
+/// Gives as much as is asked for.
+#[derive(Debug)]
+struct Generous(Mutex<usize>);
+
+impl MigrationFile for Generous {
+    fn read(&self, out: &mut [u8]) -> io::Result<usize> {
+        let mut left = self.0.lock();
+        let len = out.len().min(*left);
+        *left -= len;
+        Ok(len)
+    }
+
+    fn write(&self, _data: &[u8]) -> io::Result<usize> {
+        unreachable!("it is read")
+    }
+
+    fn precopy_info(&self) -> io::Result<PrecopyInfo> {
+        Ok(PrecopyInfo {
+            initial_bytes: u64::MAX,
+            dirty_bytes: u64::MAX,
+        })
+    }
+}
+
+#[test]
+fn a_stream_that_is_read_in_small_pieces_is_no_longer_than_was_said() {
+    const LEN: usize = 10_000;
+    let mut stream = Saving::new(Box::new(Generous(Mutex::new(LEN))), &identity());
+    let mut len = 0;
+    while stream.read(&mut [0], MigState::StopCopy).unwrap() > 0 {
+        len += 1;
+    }
+    assert!(len <= whole_len(&identity(), LEN as u64), "{len}");
+}
+
+#[test]
+fn numbers_of_the_driver_do_not_overflow() {
+    let stream = Saving::new(Box::new(Generous(Mutex::new(0))), &identity());
+    assert_eq!(stream.bytes_to_end(u64::MAX), u64::MAX);
+    assert_eq!(whole_len(&identity(), u64::MAX), u64::MAX);
+    assert_eq!(stream.precopy_info().unwrap().initial_bytes, u64::MAX);
+}
