@@ -10,7 +10,7 @@ use crate::engine::{BAR, Kind, Outcome, Registers, edu, vf};
 use crate::guest::{Guest, MEMORY, MIB, PAGE, equal, some_pages};
 use crate::served::Served;
 use crate::subject::{Subject, Tracker};
-use crate::{bad_input, mixed, race};
+use crate::{bad_input, host, mixed, race};
 
 /// Linux's numbers of errors.
 pub(crate) const EINVAL: u32 = 22;
@@ -52,6 +52,15 @@ pub(crate) fn all() -> Vec<Check> {
         check("registers, DMA and interrupts need no server", no_hop),
         check("interrupts arrive, are masked and go", interrupts),
         check("a client that has left leaves nothing behind", next_client),
+        check(
+            "with --large-pages nothing that was written is missing",
+            large_pages,
+        ),
+        check(
+            "the host gets the device back from a client that does not listen",
+            host::takes_back,
+        ),
+        check("the host's wish reaches a client that listens", host::asks),
         check("what the device cannot do is refused", refusals),
         check("bad input is answered with what to do", bad_input::all),
     ]
@@ -157,6 +166,20 @@ fn parts(subject: &Subject) -> Result<()> {
         equal("the rest", &guest.report_all()?, &[4200])?;
         let outside = guest.report(MEMORY, PAGE);
         ensure!(outside.is_err(), "what was not started is reported");
+        Ok(())
+    })
+}
+
+fn large_pages(subject: &Subject) -> Result<()> {
+    with(subject, &["--large-pages"], |guest| {
+        guest.start_log()?;
+        for _ in 0..2 {
+            let pages = some_pages(guest.kind.pages(), MEMORY / PAGE);
+            guest.write_pages(&pages)?;
+            let report = guest.report_all()?;
+            let missing: Vec<_> = pages.iter().filter(|page| !report.contains(page)).collect();
+            ensure!(missing.is_empty(), "pages {missing:?} are missing");
+        }
         Ok(())
     })
 }

@@ -8,6 +8,7 @@ mod bad_input;
 mod checks;
 mod engine;
 mod guest;
+mod host;
 mod migration;
 mod mixed;
 mod plain;

@@ -1,7 +1,11 @@
 //! One VM with a device that the IOMMU tracks, one that tracks itself, and an emulated one.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use vfio_user_check::client::LoggingRange;
+use vfio_user_check::vmm::Device;
 
 use crate::engine::vf::{self, fault};
 use crate::engine::{BAR, Kind, Outcome, Registers};
@@ -25,6 +29,10 @@ pub(crate) fn all() -> Vec<Check> {
             "the pages of all are in one report, by whichever device",
             one_report,
         ),
+        check(
+            "each of them may stop its log, and what it wrote stays due",
+            stopping,
+        ),
         check("each of them may leave, and what it wrote stays due", leaving),
         check(
             "one that fails loses the log of all, until it begins anew",
@@ -32,6 +40,8 @@ pub(crate) fn all() -> Vec<Check> {
         ),
     ]
 }
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where the devices are among the guest's.
 const TRACKED: usize = 0;
@@ -97,7 +107,7 @@ fn one_report(other: &Subject, vf: &Subject) -> Result<()> {
     })
 }
 
-fn leaving(other: &Subject, vf: &Subject) -> Result<()> {
+fn stopping(other: &Subject, vf: &Subject) -> Result<()> {
     with(other, vf, |guest| {
         start_all(guest)?;
         guest.write_pages(&[1])?;
@@ -112,6 +122,49 @@ fn leaving(other: &Subject, vf: &Subject) -> Result<()> {
         start_all(guest)?;
         equal("a log begun anew", &report(guest, TRACKED)?, &[])
     })
+}
+
+/// Connects a device of its own to a VM, with all memory, and does what a driver does.
+fn join(guest: &Guest, socket: &Path) -> Result<Device> {
+    let mut device = Device::connect(socket)?;
+    for region in guest.memory().regions() {
+        region.map_into(device.client())?;
+    }
+    device.enable()?;
+    Ok(device)
+}
+
+fn leaving(other: &Subject, vf: &Subject) -> Result<()> {
+    let served = Served::vm(&[other, &vf.by(Tracker::Device)])?;
+    let check = || {
+        // The emulated device stays.
+        let mut guest = Guest::new(other, &served.sockets[EMULATED..])?;
+        guest.start_log()?;
+        for (which, subject, page) in [(TRACKED, other, 7), (OWN, vf, 9)] {
+            let mut device = join(&guest, &served.sockets[which])?;
+            let outcome = subject
+                .kind
+                .write(&mut Registers::Messages(&mut device), page * PAGE)?;
+            ensure!(outcome == Outcome::Written, "the IOMMU stopped {}", subject.kind);
+            drop(device);
+            await_page(&mut guest, page)?;
+        }
+        equal("afterwards", &guest.report_all()?, &[])
+    };
+    served.explain(check())
+}
+
+/// Waits until exactly `page` is reported: the end of a connection takes a moment.
+fn await_page(guest: &mut Guest, page: u64) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let report = guest.report_all()?;
+        if !report.is_empty() {
+            return equal("what has left", &report, &[page]);
+        }
+        ensure!(Instant::now() < deadline, "page {page} is missing");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn one_fails(other: &Subject, vf: &Subject) -> Result<()> {
