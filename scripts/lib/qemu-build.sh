@@ -88,8 +88,17 @@ build_unpatched_qemu() {
 
 # build_patched_qemu BASE OUT PATCH...: makes OUT, a binary with the patches in.
 build_patched_qemu() {
-    local base=$1 out=$2 tree=$1/tree log=$1/build.log patch
+    local base=$1 out=$2
     shift 2
+    make_patched_tree "$base" "$@"
+    keep_qemu_binary "$base/tree" "$out"
+    rm -rf "$base/tree"
+}
+
+# make_patched_tree BASE PATCH...: makes BASE/tree, built with the patches in.
+make_patched_tree() {
+    local base=$1 tree=$1/tree log=$1/build.log patch
+    shift
     rm -rf "$tree" "$log"
     # With their times: ninja then builds what a patch has touched, and nothing else.
     cp -a --reflink=auto "$base/unpatched" "$tree"
@@ -99,8 +108,6 @@ build_patched_qemu() {
     done
     say "building QEMU $qemu_version with the series"
     run_ninja "$tree/build" "$log"
-    keep_qemu_binary "$tree" "$out"
-    rm -rf "$tree"
 }
 
 # keep_qemu_binary TREE OUT

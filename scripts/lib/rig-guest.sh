@@ -132,7 +132,7 @@ run_rig() {
         -append "console=ttyS0 quiet panic=-1 oops=panic panic_on_warn=1 no_timer_check ${kernel_arguments[*]}" \
         -serial "file:$folder/console" -chardev stdio,id=output,signal=off -serial chardev:output -serial "file:$folder/status" \
         ${qemu_arguments[@]+"${qemu_arguments[@]}"} </dev/null || true
-    status=$(tr -d '\r\n' <"$folder/status")
+    status=$(tr -d '\r\n' <"$folder/status") || die "QEMU has not started"
     if [ -z "$status" ]; then
         tail -n 40 "$folder/console" >&2
         die "the VM has not finished (time limit: $seconds s); above is the end of what its kernel said"

@@ -41,7 +41,7 @@ rig_test_mlx5() {
 
 # The rig itself first: it is what the trackers are measured by.
 rig_test_iommu() {
-    "$root/scripts/run-in-rig" "--iommu=$1" --smoke && "$root/scripts/run-in-rig" "--iommu=$1" --check
+    "$root/scripts/run-in-rig" "--iommu=$1" --smoke && "$root/scripts/run-in-rig" "--iommu=$1" --seconds=900 --check
 }
 
 # Devices passed through, on each machine of its kind.

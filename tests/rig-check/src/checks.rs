@@ -45,6 +45,7 @@ pub(crate) fn of_device(device: &Arc<Device>, race_writes: u64) -> Vec<Check> {
         check("a page written before the start is not reported", before_start),
         check("memory mapped while tracking runs is tracked", late_mapping),
         check("a device attached while tracking runs is tracked", late_device),
+        check("what is mapped beyond a hole is due, too", holes),
         check(
             "what is unmapped under a running device is due as a whole",
             unmap_running,
@@ -218,6 +219,18 @@ fn late_device(device: &Arc<Device>) -> Result<()> {
     let space = Space::join(ioas, device, memory)?;
     space.write_pages(&[9, 200])?;
     equal("a new device", &space.report(all)?, &[9, 200])
+}
+
+/// The kernel's own reports end at a hole.
+fn holes(device: &Arc<Device>) -> Result<()> {
+    let space = Space::empty(device, Memory::small(Space::LEN)?, Leaves::Small)?;
+    let all = range(0, Space::LEN);
+    space.map(range(0, MIB), Access::Write)?;
+    space.map(range(8 * MIB, MIB), Access::Write)?;
+    space.start(&[all])?;
+    space.report(all)?;
+    space.write_pages(&[7, 2050])?;
+    equal("around a hole", &space.report(all)?, &[7, 2050])
 }
 
 fn unmap_running(device: &Arc<Device>) -> Result<()> {
