@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -207,6 +208,9 @@ pub enum TrackerError {
     /// Reading it clears it ([`PeekSupport::None`]).
     #[error("the tracker cannot be read without clearing")]
     NoPeek,
+    /// It stands for a device that nothing tracks, so that there can be no log.
+    #[error("nothing can track what {0} writes")]
+    Untracked(Arc<str>),
     /// The reader's barrier failed.
     #[error(transparent)]
     Barrier(#[from] BarrierError),

@@ -2,6 +2,8 @@
 //!
 //! A log without what the device writes would call pages clean that are not, so none begins as long as the device is there.
 
+use std::sync::Arc;
+
 use crate::{
     Capabilities, DirtyTracker, IovaRange, PageSize, PageSizes, PeekSupport, RangeControl, RangeUpdate,
     ReportBitmap, TrackerError, TrackerKind,
@@ -10,14 +12,14 @@ use crate::{
 /// Refuses to start.
 #[derive(Debug)]
 pub(crate) struct Untracked {
-    device: String,
+    device: Arc<str>,
 }
 
 impl Untracked {
     /// For the device of that name.
     pub(crate) fn new(device: &str) -> Self {
         Self {
-            device: device.to_owned(),
+            device: device.into(),
         }
     }
 }
@@ -38,8 +40,7 @@ impl DirtyTracker for Untracked {
     }
 
     fn start(&self, _ranges: &[IovaRange], _page_size: PageSize) -> Result<(), TrackerError> {
-        let why = format!("nothing can track what {} writes", self.device);
-        Err(TrackerError::Failed(why.into()))
+        Err(TrackerError::Untracked(self.device.clone()))
     }
 
     fn stop(&self) -> Result<(), TrackerError> {

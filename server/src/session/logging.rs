@@ -99,10 +99,18 @@ impl Session {
 
     /// Says loudly when the log is lost.
     pub(super) fn log_failed(&self, error: &LogError) -> Errno {
-        if let LogError::TrackerFailed { source, .. } = error {
-            tracing::error!(device = self.name, %error, cause = %source, "DMA logging failed: a migration must not go on");
-        } else {
-            tracing::debug!(device = self.name, %error, "refused a DMA logging request");
+        let name = &self.name;
+        match error {
+            LogError::TrackerFailed { .. } => {
+                let error = format!("{:#}", anyhow::Error::new(error.clone()));
+                tracing::error!(
+                    device = name,
+                    error,
+                    "DMA logging failed: a migration must not go on"
+                );
+            }
+            LogError::Untracked(_) => tracing::warn!(device = name, %error, "refused to log DMA"),
+            _ => tracing::debug!(device = name, %error, "refused a DMA logging request"),
         }
         log_errno(error)
     }
@@ -114,7 +122,7 @@ pub(super) fn log_errno(error: &LogError) -> Errno {
         LogError::AlreadyStarted => Errno::BUSY,
         LogError::NotStarted | LogError::RangeNotStarted(_) | LogError::BadRanges(_) => Errno::INVAL,
         LogError::TooManyRanges { .. } => Errno::TOOBIG,
-        LogError::TrackerFailed { .. } | LogError::DeviceFailed(_) => Errno::IO,
+        LogError::TrackerFailed { .. } | LogError::DeviceFailed(_) | LogError::Untracked(_) => Errno::IO,
         LogError::OutOfMemory(_) => Errno::NOMEM,
     }
 }

@@ -37,6 +37,9 @@ pub enum LogError {
         /// What it said.
         source: Arc<TrackerError>,
     },
+    /// A device of the address space is tracked by nothing. As long as it is attached there is no log.
+    #[error("nothing can track what {0} writes: its VM has no log, and cannot be migrated")]
+    Untracked(Arc<str>),
     /// A device did not stop, and may write memory that nobody is told of. The log is lost until it is started anew.
     #[error("device {0} did not stop and may go on writing: the log is lost")]
     DeviceFailed(Arc<str>),
@@ -47,9 +50,12 @@ pub enum LogError {
 
 impl LogError {
     pub(super) fn tracker_failed(tracker: TrackerKind, source: TrackerError) -> Self {
-        Self::TrackerFailed {
-            tracker,
-            source: Arc::new(source),
+        match source {
+            TrackerError::Untracked(device) => Self::Untracked(device),
+            source => Self::TrackerFailed {
+                tracker,
+                source: Arc::new(source),
+            },
         }
     }
 }
