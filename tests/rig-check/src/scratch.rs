@@ -6,8 +6,8 @@ use pagetrail_tracker::IovaRange;
 use crate::memory::{MIB, Memory, PAGE};
 use crate::space::range;
 
-/// Beyond all that the checks look at.
-const START: u64 = 1 << 40;
+/// Beyond all that the checks look at, and not so far that the page table needs more levels for it.
+const START: u64 = 1 << 38;
 const PAGES: u64 = 4;
 
 /// Pages that a device has for itself in every address space.
