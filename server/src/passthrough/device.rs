@@ -82,7 +82,7 @@ impl Passthrough {
     ) -> anyhow::Result<(Self, Arc<Attachment>)> {
         let opened = model.take()?;
         let cdev = opened.cdev;
-        let shared = model.config.iommu.shared()?;
+        let shared = model.config.iommu.shared(&opened.iommufd)?;
         let attached = shared
             .space
             .attach(cdev.clone(), cdev.iommufd_id())

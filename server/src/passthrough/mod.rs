@@ -44,8 +44,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use iommufd_ioctls::IommuFd;
 use pagetrail_tracker::{AttachedDevice, Candidate, DeviceKind, DeviceTracker, Ioas};
-use parking_lot::Mutex;
 
 use kernel::Device;
 use regions::Regions;
@@ -113,11 +113,9 @@ impl PassthroughConfig {
 /// A device of the kernel's that is served, to one client after the other.
 ///
 /// It is opened anew for each client: that way nothing of the last one is left, and nobody who has the last one's file can reach
-/// it any more.
+/// it any more. Without a client the host has it.
 pub struct PassthroughModel {
     config: PassthroughConfig,
-    /// Opened for the first client, so that what is wrong is found before there is one.
-    ready: Mutex<Option<Opened>>,
     /// As text: the thing itself has trackers, and with them the device.
     explanation: String,
 }
@@ -126,6 +124,8 @@ pub struct PassthroughModel {
 struct Opened {
     cdev: Arc<Cdev>,
     path: PathBuf,
+    /// What it is bound to.
+    iommufd: Arc<IommuFd>,
 }
 
 impl PassthroughModel {
@@ -137,11 +137,7 @@ impl PassthroughModel {
     pub fn open(config: PassthroughConfig) -> Result<Arc<Self>, OpenError> {
         let opened = open(&config)?;
         let explanation = try_out(&config, &opened)?;
-        Ok(Arc::new(Self {
-            config,
-            ready: Mutex::new(Some(opened)),
-            explanation,
-        }))
+        Ok(Arc::new(Self { config, explanation }))
     }
 
     /// What tracks the device, and why: a line for each candidate.
@@ -151,10 +147,7 @@ impl PassthroughModel {
 
     /// The device, for the next client.
     fn take(&self) -> Result<Opened, OpenError> {
-        match self.ready.lock().take() {
-            Some(opened) => Ok(opened),
-            None => open(&self.config),
-        }
+        open(&self.config)
     }
 }
 
@@ -168,13 +161,14 @@ impl fmt::Debug for PassthroughModel {
 
 fn open(config: &PassthroughConfig) -> Result<Opened, OpenError> {
     let path = find::path(&config.source)?;
-    let cdev = Arc::new(find::bind(&path, config.iommu.iommufd())?);
+    let iommufd = config.iommu.iommufd()?;
+    let cdev = Arc::new(find::bind(&path, &iommufd)?);
     let info = cdev.info();
     let info = info.map_err(|source| OpenError::system("ask what it is", &path, source))?;
     if !info.flags.contains(crate::wire::region::DeviceFlags::PCI) {
         return Err(OpenError::NotPci(path));
     }
-    Ok(Opened { cdev, path })
+    Ok(Opened { cdev, path, iommufd })
 }
 
 /// Attaches the device to an address space of its own.
@@ -182,7 +176,7 @@ fn try_out(config: &PassthroughConfig, opened: &Opened) -> Result<String, OpenEr
     let device: &dyn Device = &*opened.cdev;
     let described = Regions::of(device, config.bars);
     described.map_err(|source| OpenError::system("ask for the regions of", &opened.path, source))?;
-    let space = config.iommu.new_space()?;
+    let space = config.iommu.new_space(&opened.iommufd)?;
     let attached = space
         .attach(opened.cdev.clone(), opened.cdev.iommufd_id())
         .map_err(|source| OpenError::of_attach(&opened.path, source))?;
