@@ -41,6 +41,10 @@ pub(crate) fn all(tracker: Tracker) -> Vec<Check> {
             quiet_unmap,
         ),
         check(
+            "one that its driver in the guest resets runs, and what is unmapped is due",
+            reset_by_guest,
+        ),
+        check(
             "a driver that fails is told of, and nothing is called clean",
             driver_fails,
         ),
@@ -309,6 +313,33 @@ fn quiet_unmap(from: &Subject, to: &Subject) -> Result<()> {
         source.device().client().set_mig_state(MigState::Stop)?;
         source.device().client().dma_unmap(0, MEMORY)?;
         equal("what has gone", &source.report_all()?, &[5, 6000])
+    };
+    ends.explain(check())
+}
+
+fn reset_by_guest(from: &Subject, to: &Subject) -> Result<()> {
+    let ends = Ends::new(from, to)?;
+    let check = || {
+        let [mut source, _] = ends.guests(from, to)?;
+        source.start_log()?;
+        source.device().client().set_mig_state(MigState::Stop)?;
+        source.device().config().reset_function()?;
+        let state = source.device().client().mig_state()?;
+        ensure!(state == MigState::Running, "{state:?} after a reset");
+        source.write_pages(&[5])?;
+        source.device().client().dma_unmap(0, MEMORY)?;
+        let expected: Vec<u64> = match from.tracker {
+            Tracker::Device => vec![5],
+            // It could have been writing.
+            Tracker::Iommu => (0..MEMORY / PAGE).collect(),
+        };
+        equal("what has gone", &source.report_all()?, &expected)?;
+        source.device().client().set_mig_state(MigState::Stop)?;
+        ensure!(
+            source.device().client().mig_state()? == MigState::Stop,
+            "it does not stop"
+        );
+        Ok(())
     };
     ends.explain(check())
 }

@@ -18,6 +18,12 @@ mod pci {
     pub(super) const BARS: u32 = 6;
 }
 
+/// Offsets and bits of the capability of PCI Express.
+mod express {
+    pub(super) const CONTROL: u64 = 8;
+    pub(super) const CONTROL_RESET: u16 = 1 << 15;
+}
+
 /// Longest capability chain that fits in 256 bytes.
 const MAX_CAPABILITIES: usize = 48;
 
@@ -29,6 +35,8 @@ pub enum Capability {
     PowerManagement = 0x01,
     /// Message-signalled interrupts.
     Msi = 0x05,
+    /// PCI Express.
+    Express = 0x10,
     /// Message-signalled interrupts with a table.
     Msix = 0x11,
 }
@@ -142,6 +150,19 @@ impl ConfigSpace<'_> {
         self.write(pci::COMMAND, &command.to_le_bytes())
     }
 
+    /// Resets a function of PCI Express, as its driver does.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::call`].
+    pub fn reset_function(&mut self) -> Result<()> {
+        let Some(offset) = self.find(Capability::Express)? else {
+            return Ok(());
+        };
+        let control = u16::from_le_bytes(self.read(offset + express::CONTROL)?) | express::CONTROL_RESET;
+        self.write(offset + express::CONTROL, &control.to_le_bytes())
+    }
+
     /// Sets the enable bit of MSI or MSI-X, if the device has the capability.
     ///
     /// # Errors
@@ -154,7 +175,7 @@ impl ConfigSpace<'_> {
         let bit = match capability {
             Capability::Msi => 1 << 0,
             Capability::Msix => 1 << 15,
-            Capability::PowerManagement => return Ok(()),
+            Capability::PowerManagement | Capability::Express => return Ok(()),
         };
         let control = u16::from_le_bytes(self.read(offset + 2)?) | bit;
         self.write(offset + 2, &control.to_le_bytes())
