@@ -223,16 +223,25 @@ impl Backend for Passthrough {
     fn unmap(&self, iova: u64, size: u64) -> Result<(), Errno> {
         self.follow();
         self.mappings.unmap(iova, size).map_err(|error| {
-            tracing::warn!(device = self.name, iova = format_args!("{iova:#x}"), %error, "refused to unmap guest memory");
-            error.errno()
+            let errno = error.errno();
+            let error = format!("{:#}", anyhow::Error::new(error));
+            tracing::warn!(
+                device = self.name,
+                iova = format_args!("{iova:#x}"),
+                error,
+                "refused to unmap guest memory"
+            );
+            errno
         })
     }
 
     fn unmap_all(&self) -> Result<(), Errno> {
         self.follow();
         self.mappings.unmap_all().map_err(|error| {
-            tracing::warn!(device = self.name, %error, "refused to unmap guest memory");
-            error.errno()
+            let errno = error.errno();
+            let error = format!("{:#}", anyhow::Error::new(error));
+            tracing::warn!(device = self.name, error, "refused to unmap guest memory");
+            errno
         })
     }
 

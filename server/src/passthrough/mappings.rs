@@ -45,7 +45,7 @@ enum Backing {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MappingError {
     /// The request cannot be granted.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] MapRefusal),
     /// No mapping is exactly this one.
     #[error("it is not mapped")]

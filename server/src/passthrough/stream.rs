@@ -41,16 +41,24 @@ impl Saving {
         }
     }
 
-    /// Reads the next bytes of the stream. 0 means that there is nothing at present, or, in STOP_COPY, nothing more.
+    /// Reads the next bytes of the stream. Before the device has stopped, fewer than `out` takes are what there is at present; in
+    /// STOP_COPY they are the last ones, however little the driver gives at a time.
     ///
     /// # Errors
     ///
     /// What the kernel said.
     pub(super) fn read(&mut self, out: &mut [u8], state: MigState) -> io::Result<usize> {
-        if self.framed.remaining() == 0 && self.end == End::Ahead {
-            self.fetch(state)?;
+        let mut done = 0;
+        loop {
+            if self.framed.remaining() == 0 && self.end == End::Ahead {
+                self.fetch(state)?;
+            }
+            let read = self.framed.read(&mut out[done..]);
+            done += read;
+            if done == out.len() || read == 0 || state != MigState::StopCopy {
+                return Ok(done);
+            }
         }
-        Ok(self.framed.read(out))
     }
 
     /// Takes a record's worth from the kernel: as much as it has, for a client that reads little at a time would make many records.

@@ -49,8 +49,21 @@ fn a_stopped_devices_stream_ends_once() {
 fn a_stopped_device_that_has_no_data_at_present_is_broken() {
     let mut stream = Saving::new(data(&[]), &identity());
     let mut out = [0; 1000];
-    stream.read(&mut out, MigState::StopCopy).expect("the header");
+    stream.read(&mut out, MigState::PreCopy).expect("the header");
     stream.read(&mut out, MigState::StopCopy).unwrap_err();
+}
+
+#[test]
+fn a_stopped_devices_reads_are_short_at_the_end_only() {
+    let all = [&[b'x'; 100][..], &[0]].concat();
+    let mut stream = Saving::new(data(&all), &identity());
+    let mut out = [0; 64];
+    let mut lengths = Vec::new();
+    while lengths.last().is_none_or(|last| *last == out.len()) {
+        lengths.push(stream.read(&mut out, MigState::StopCopy).unwrap());
+    }
+    assert!(lengths.len() > 3, "{lengths:?}");
+    assert_eq!(stream.read(&mut out, MigState::StopCopy).unwrap(), 0);
 }
 
 /// Gives as much as is asked for.
