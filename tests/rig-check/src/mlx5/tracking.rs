@@ -102,7 +102,12 @@ fn parts_of_large_pages(vfs: &[Arc<Vf>]) -> Result<()> {
     logged.vf.write_pages_from(7, 1)?;
     equal("a part", &logged.report(range(100 * PAGE, PAGE))?, &[100])?;
     let rest: Vec<u64> = (0..PER_LARGE).filter(|page| *page != 100).collect();
-    equal("the rest", &logged.report_all()?, &rest)
+    equal("the rest", &logged.report_all()?, &rest)?;
+    logged.vf.write_pages_from(7, 1)?;
+    equal("a part, again", &logged.report(range(100 * PAGE, PAGE))?, &[100])?;
+    logged.tracker.stop()?;
+    logged.start(&[range(0, Logged::LEN)], PageSize::SIZE_4K)?;
+    equal("the rest, after a new start", &logged.report_all()?, &[])
 }
 
 /// Of 40 ranges with gaps between them, and of 300, which the kernel does not take either.
