@@ -2,7 +2,7 @@
  * Reads dirty bits with nothing but the system calls, to compare with.
  *
  * Usage: bare-loop PCI-ADDRESS MEMORY TIMES, of an iommu-testdev that is bound to vfio-pci. MEMORY bytes of memory are mapped TIMES
- * times, one after the other from IOVA 0 on. Standard input has commands, each of which is answered by a line:
+ * times, one after the other from 4 GiB on. Standard input has commands, each of which is answered by a line:
  *
  *   write PAGES   the device writes so many pages, as far from each other as they can be
  *   read          reads and clears the bits of everything: the time that takes in nanoseconds, and the number of dirty pages
@@ -13,6 +13,8 @@
 
 /* What the device writes at a time when it writes everything. */
 #define CHUNK (32u << 20)
+/* Above all that the machine keeps for interrupts. */
+#define IOVA (1ull << 32)
 
 static uint64_t now(void)
 {
@@ -29,11 +31,11 @@ static void write_pages(struct rig *rig, uint64_t bytes, uint64_t pages)
 
 	if (pages >= all) {
 		for (uint64_t at = 0; at < bytes; at += CHUNK)
-			rig_write(rig, at, CHUNK);
+			rig_write(rig, IOVA + at, CHUNK);
 		return;
 	}
 	for (page = 0; page < pages; page++)
-		rig_write(rig, page * (all / pages) * PAGE_BYTES, sizeof(uint32_t));
+		rig_write(rig, IOVA + page * (all / pages) * PAGE_BYTES, sizeof(uint32_t));
 }
 
 static void read_all(struct rig *rig, uint64_t bytes, uint64_t *bitmap)
@@ -43,7 +45,7 @@ static void read_all(struct rig *rig, uint64_t bytes, uint64_t *bitmap)
 
 	begin = now();
 	memset(bitmap, 0, words * sizeof(*bitmap));
-	rig_read_dirty(rig, 0, bytes, 0, bitmap);
+	rig_read_dirty(rig, IOVA, bytes, 0, bitmap);
 	end = now();
 	for (word = 0; word < words; word++)
 		dirty += __builtin_popcountll(bitmap[word]);
@@ -66,7 +68,7 @@ int main(int argc, char **argv)
 	rig_make_space(&rig, memory);
 	rig_attach(&rig);
 	for (at = 0; at < times; at++)
-		rig_map(&rig, at * memory);
+		rig_map(&rig, IOVA + at * memory);
 	rig_enable_device(&rig);
 	rig_set_tracking(&rig, IOMMU_HWPT_DIRTY_TRACKING_ENABLE);
 	bitmap = calloc(memory * times / PAGE_BYTES / 64, sizeof(*bitmap));
