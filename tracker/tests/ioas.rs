@@ -217,6 +217,22 @@ fn what_a_detached_device_wrote_is_still_reported() {
 }
 
 #[test]
+fn what_was_gathered_is_reported_though_its_tracker_has_forgotten_it() {
+    let ioas = Ioas::new();
+    let (stays, own) = (emulated(&ioas), FakeTracker::device());
+    let reset = ioas.attach(passthrough(None, Some(&own), Refuse), "vf").unwrap();
+    stays.start(&[range(0, MIB)], PAGE).unwrap();
+    own.write(range(0, 1));
+    reset.gather();
+    own.forget();
+    drop(reset);
+    assert_eq!(
+        report(&stays, range(0, MIB)).unwrap(),
+        (0..16).collect::<Vec<_>>()
+    );
+}
+
+#[test]
 fn a_device_attached_while_the_log_runs_is_tracked_at_once() {
     let ioas = Ioas::new();
     let (first, iommu) = (emulated(&ioas), FakeTracker::per_pte_iommu());

@@ -336,10 +336,14 @@ impl Backend for Passthrough {
         }
     }
 
-    /// The device is reset, as far as it can be, so that it writes nothing more, and leaves the address space. What it wrote until then
-    /// stays due.
+    /// The device is stopped and reset, as far as it can be, so that it writes nothing more, and leaves the address space. What it wrote
+    /// until then stays due, though the reset may end the device's own log.
     fn end(&self) {
         self.interrupts.disable();
+        if let Err(error) = self.regions.stop_dma(&*self.device) {
+            tracing::error!(device = self.name, %error, "the device could not be stopped after its client has gone");
+        }
+        self.log.gather();
         if self.regions.can_reset()
             && let Err(error) = self.reset_device()
         {

@@ -23,7 +23,7 @@ use crate::wire::region::{CONFIG_REGION, DeviceFlags, RegionFlags};
 /// Bytes of BAR 0, of which the second page has the MSI-X table.
 pub(super) const BAR_SIZE: u64 = 4 << 12;
 /// The regions begin so far apart in the file, as the kernel has them.
-const STRIDE: u64 = 1 << 40;
+pub(super) const STRIDE: u64 = 1 << 40;
 
 /// Where config space has Device Control, by whose highest bit the guest's driver resets the device.
 pub(super) const DEVICE_CONTROL: u64 = 0x48;
@@ -45,6 +45,8 @@ pub(super) struct State {
     /// What was given for the host's request.
     pub(super) request: Option<std::os::fd::OwnedFd>,
     pub(super) resets: usize,
+    /// What the command register had at the last reset.
+    pub(super) command_at_reset: Option<u16>,
     /// `None` if it does not migrate.
     pub(super) migration: Option<u64>,
     pub(super) reached: u32,
@@ -66,6 +68,7 @@ impl FakeDevice {
             irqs: Vec::new(),
             request: None,
             resets: 0,
+            command_at_reset: None,
             migration: Some(0b111),
             reached: 2,
             early: b"early".to_vec(),
@@ -161,6 +164,8 @@ impl Device for FakeDevice {
         let mut state = self.state.lock();
         state.resets += 1;
         state.reached = 2;
+        let config = &state.regions[&CONFIG_REGION];
+        state.command_at_reset = Some(u16::from_le_bytes([config[4], config[5]]));
         Ok(())
     }
 

@@ -16,6 +16,10 @@ use crate::wire::region::{
 };
 use crate::wire::{MAX_DATA_XFER_SIZE, bytes, split};
 
+/// Where config space has the command register, and in it the leave to begin DMA (PCI Local Bus 3.0, section 6.2.2).
+const COMMAND: u64 = 0x04;
+const BUS_MASTER: u16 = 1 << 2;
+
 /// Whether the client gets the device's file to map BARs from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BarAccess {
@@ -184,6 +188,17 @@ impl Regions {
         let mut value = [0; N];
         msix::read_whole(device, &config.region, offset, &mut value)?;
         Ok(value)
+    }
+
+    /// Takes the bus from the device: it begins no DMA from now on, and what it began has arrived when this returns.
+    ///
+    /// A read from a device comes after what it wrote before (PCI Express Base Specification, section 2.4.1).
+    pub(super) fn stop_dma(&self, device: &dyn Device) -> io::Result<()> {
+        let config = self.region(CONFIG_REGION).ok_or(io::ErrorKind::NotFound)?;
+        let [low, high] = self.read_config(device, COMMAND)?;
+        let command = u16::from_le_bytes([low, high]) & !BUS_MASTER;
+        device.write_at(&command.to_le_bytes(), config.region.offset + COMMAND)?;
+        self.read_config::<2>(device, COMMAND).map(drop)
     }
 
     fn region(&self, index: u32) -> Option<&Described> {

@@ -93,6 +93,13 @@ impl Attachment {
         self.ioas.state.lock().log.give_up(&error);
     }
 
+    /// Takes over what the device's tracker has recorded until now: it stays due whatever becomes of the device.
+    ///
+    /// For a device that has been stopped and is about to be reset, which may end its own log.
+    pub fn gather(&self) {
+        self.ioas.state.lock().log.gather(&self.tracker);
+    }
+
     /// Whether [`report`](Self::report) of `range` would be refused. Nothing is read or forgotten.
     ///
     /// For callers that must not begin what they cannot undo, as an unmap, before they know.

@@ -61,16 +61,26 @@ impl Log {
         if position == 0 || self.trackers[position].devices > 0 {
             return;
         }
+        self.gather_from(position);
         let mut linked = self.trackers.remove(position);
-        for range in self.running.ranges() {
-            // A failure is every reader's, and they are told when they read: nobody can try again.
-            if let Err(error) = spread(std::slice::from_ref(&linked), &mut self.readers, range) {
-                lose(&mut self.readers, &error);
-                break;
-            }
-        }
         if let Err(error) = linked.stop() {
             tracing::error!(%error, "a tracker that serves no device any more does not stop");
+        }
+    }
+
+    /// Takes what `tracker` has recorded until now, which stays due whatever becomes of the tracker.
+    pub(super) fn gather(&mut self, tracker: &Arc<dyn DirtyTracker>) {
+        if let Some(position) = self.trackers.iter().position(|linked| linked.is(tracker)) {
+            self.gather_from(position);
+        }
+    }
+
+    fn gather_from(&mut self, position: usize) {
+        for range in self.running.ranges() {
+            // A failure is every reader's, and they are told when they read: nobody can try again.
+            if let Err(error) = spread(&self.trackers[position..=position], &mut self.readers, range) {
+                return lose(&mut self.readers, &error);
+            }
         }
     }
 

@@ -69,6 +69,11 @@ impl FakeTracker {
         })
     }
 
+    /// Loses what was written, as a device may that is reset.
+    pub fn forget(&self) {
+        self.state.lock().expect("no panic").dirty.clear();
+    }
+
     /// An IOMMU that records everything or nothing, as Intel's and AMD's do.
     pub fn global_iommu() -> Arc<Self> {
         Self::iommu(RangeControl::Global)

@@ -6,7 +6,7 @@ use pagetrail_tracker::{Candidate, DeviceKind, Ioas, PageSize, WithoutTracker};
 
 use super::*;
 use crate::passthrough::memory::VmMemory;
-use crate::passthrough::model::{DEVICE_CONTROL, FakeDevice, FakeSpace};
+use crate::passthrough::model::{DEVICE_CONTROL, FakeDevice, FakeSpace, STRIDE};
 use crate::passthrough::regions::BarAccess;
 use crate::wire::bytes;
 use crate::wire::region::{CONFIG_REGION, DeviceFlags, RegionAccess};
@@ -115,6 +115,19 @@ fn the_device_is_reset_when_its_client_has_gone() {
     let device = passthrough(&kernel, WithoutTracker::BlockLog);
     device.end();
     assert_eq!(kernel.with(|state| state.resets), 1);
+}
+
+#[test]
+fn a_device_has_stopped_before_it_is_reset() {
+    let kernel = FakeDevice::new();
+    let device = passthrough(&kernel, WithoutTracker::BlockLog);
+    let request = |command: u16| {
+        let config = u64::from(CONFIG_REGION) * STRIDE;
+        kernel.write_at(&command.to_le_bytes(), config + 4).unwrap();
+    };
+    request(0b110);
+    device.end();
+    assert_eq!(kernel.with(|state| state.command_at_reset), Some(0b010));
 }
 
 #[test]
