@@ -5,7 +5,7 @@
 //! - **Quiet.** In the states in which a device makes no DMA its address space is told so, and what is unmapped then is exactly as dirty as
 //!   it was written. It is told before the device may start again, and after it has stopped. The P2P states do not count: a device
 //!   in one of them reaches memory.
-//! - **Streams** are framed ([`stream`](super::stream)), and RESUMING cannot be left with one that is incomplete or was refused.
+//! - **Streams** are framed ([`stream`]), and RESUMING cannot be left with one that is incomplete or was refused.
 //! - **Failure.** After an error the kernel says which state the device is in. In ERROR it may write on after what a client takes for its
 //!   last report: the log is given up.
 //! - **Resets.** A driver in the guest resets its device by config space, and the host does after errors: the device runs then, whatever

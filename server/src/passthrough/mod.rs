@@ -14,7 +14,7 @@
 //!
 //! What is passed through costs nothing of this process's on the way: mapped BARs, DMA and interrupts go between the guest, the device
 //! and the kernel. What this process adds is the dirty log: the device is attached to the VM's
-//! [`Ioas`](pagetrail_tracker::Ioas) beside its emulated devices, with the tracker that was selected for it.
+//! [`Ioas`] beside its emulated devices, with the tracker that was selected for it.
 //!
 //! Not here: finding out what a tracker says (`pagetrail-tracker`), the wire (`session`), and what only a VMM can do: routing
 //! interrupts into the guest, and emulating the registers that VFIO's users are to emulate.
