@@ -97,7 +97,7 @@ impl Interrupts {
         }
     }
 
-    /// Signals every pending cause once more: for when the device leaves RESUMING, and when it first runs after that.
+    /// Signals every pending cause once more: for when the device first runs after RESUMING.
     pub fn resignal(&self) {
         self.lines.resignal();
     }

@@ -58,7 +58,7 @@ impl Irq {
     }
 
     /// Replaces the pending causes without signalling (reset: 0; restore: the saved ones). The server signals what is
-    /// pending when the device leaves RESUMING, and when it first runs after that.
+    /// pending when the device first runs after RESUMING.
     pub fn set_pending(&self, causes: u64) {
         self.0.set_pending(causes);
     }

@@ -49,7 +49,7 @@ pub trait Target {
     /// The device's own; the quiescent device is as it was.
     fn restore(&self, state: &[u8]) -> Result<(), RestoreError>;
 
-    /// The device has a state that it restored: it leaves [`MigState::Resuming`] with it, or runs with it for the first time.
+    /// The device runs for the first time with a state that it restored.
     fn resumed(&self);
 }
 
@@ -212,7 +212,7 @@ impl Migration {
             }
             Arc::PreCopyP2pToStopCopy | Arc::StopToStopCopy => self.save(target)?,
             Arc::StopToResuming => self.stream = Stream::Loading(Incoming::new(target.identity())),
-            Arc::ResumingToStop => self.leave_resuming(target)?,
+            Arc::ResumingToStop => self.leave_resuming()?,
         }
         Ok(())
     }
@@ -237,18 +237,17 @@ impl Migration {
         Ok(())
     }
 
-    fn leave_resuming(&mut self, target: &impl Target) -> Result<(), SetStateError> {
+    fn leave_resuming(&mut self) -> Result<(), SetStateError> {
         if let Stream::Loading(stream) = &self.stream
             && stream.leave()? == Left::Complete
         {
             self.origin = Origin::Restored;
-            target.resumed();
         }
         self.stream = Stream::None;
         Ok(())
     }
 
-    /// A client may load its interrupt controllers after the device has left RESUMING, and lose what was signalled then.
+    /// A client may load its interrupt controllers after the device has left RESUMING, and would lose what was signalled then.
     fn run(&mut self, target: &impl Target) -> Result<(), SetStateError> {
         target.run().map_err(SetStateError::Run)?;
         if self.origin == Origin::Restored {

@@ -123,7 +123,7 @@ fn what_was_saved_arrives() {
     );
     let calls = destination.calls.borrow();
     assert!(
-        calls.ends_with(&[Call::Restore, Call::Resumed, Call::Run, Call::Resumed]),
+        calls.ends_with(&[Call::Restore, Call::Run, Call::Resumed]),
         "{calls:?}"
     );
 }
@@ -143,13 +143,13 @@ fn a_restored_device_says_so_when_it_first_runs_and_not_again() {
         let calls = destination.calls.borrow();
         calls.iter().filter(|call| **call == Call::Resumed).count()
     };
-    assert_eq!(resumed(), 1, "leaving RESUMING");
+    assert_eq!(resumed(), 0, "leaving RESUMING");
     for state in [MigState::Running, MigState::Stop, MigState::Running] {
         loading
             .set_state(state, &destination)
             .expect("the device runs and stops");
     }
-    assert_eq!(resumed(), 2, "the first run, and only that one");
+    assert_eq!(resumed(), 1, "the first run, and only that one");
 }
 
 #[test]
