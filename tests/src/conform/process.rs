@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::subject::SubjectError;
 use crate::spawn::Server;
 
-/// How long a server that ends with its client may take for that.
-const PARTING: Duration = Duration::from_secs(1);
+/// How long a server that ends with its client may take for that, on a busy machine.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// Time between two looks at a process.
 const LOOK: Duration = Duration::from_millis(2);
@@ -68,15 +68,12 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// It was killed, or it failed although it is one that stays. One that ends of itself, with success, is one that leaves.
+    /// It was killed, or it is one that stays, however it ended.
     pub(super) fn look_after(&mut self) -> Result<(), SubjectError> {
         let Some(status) = self.server.as_mut().and_then(Server::ended) else {
             return Ok(());
         };
         self.server = None;
-        if status.success() {
-            self.habit = Habit::Leaves;
-        }
         match self.habit {
             Habit::Leaves if !is_killed(status) => Ok(()),
             _ => Err(SubjectError::Ended(status)),
@@ -144,5 +141,22 @@ fn remove_stale(socket: &Path) {
     if std::fs::symlink_metadata(socket).is_ok_and(|entry| entry.file_type().is_socket()) {
         // If it stays, the server says so when it starts.
         let _ = std::fs::remove_file(socket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_stays_and_ends_is_told_of_even_if_it_ends_well() {
+        let mut process = Process::new("sleep 0.1".to_owned(), Vec::new()).expect("a folder");
+        let patience = Duration::from_secs(10);
+        process.make_ready(patience).expect("it starts");
+        // It has no socket of its own to be known by.
+        process.learn();
+        assert!(process.wait_for_the_end(patience), "it ends of itself");
+        assert!(matches!(process.look_after(), Err(SubjectError::Ended(status)) if status.success()));
+        process.look_after().expect("once");
     }
 }
