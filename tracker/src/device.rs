@@ -15,6 +15,7 @@ mod limits;
 mod log;
 #[cfg(all(test, not(loom)))]
 mod model;
+mod sys;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod tracking;
@@ -59,6 +60,8 @@ struct State {
     running: Option<Running>,
     /// What was read of the device and not handed over.
     kept: Granules,
+    /// For what the next read finds: kept, since memory that is new for each read costs more than what is found in it.
+    words: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -90,7 +93,11 @@ impl DeviceTracker {
     pub fn of(log: Box<dyn DmaLog>) -> Result<Self, DeviceTrackerError> {
         let page_sizes = limits::page_sizes(&*log)?;
         let kept = Granules::of_whole_space().map_err(DeviceTrackerError::OutOfMemory)?;
-        let state = State { running: None, kept };
+        let state = State {
+            running: None,
+            kept,
+            words: Vec::new(),
+        };
         Ok(Self {
             log,
             page_sizes,

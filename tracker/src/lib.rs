@@ -43,6 +43,8 @@ pub mod conformance;
 mod device;
 mod found;
 mod granules;
+#[cfg(all(test, not(loom)))]
+mod header_check;
 mod ioas;
 mod iommu;
 mod iova;

@@ -336,19 +336,20 @@ impl DmaLog for Log {
         call(&self.0.file, Request::DEVICE_FEATURE, &mut argument)
     }
 
-    fn report(&self, range: IovaRange, page_size: PageSize) -> io::Result<Vec<u64>> {
+    fn report(&self, range: IovaRange, page_size: PageSize, words: &mut [u64]) -> io::Result<()> {
         let pages = range.len().div_ceil(page_size.bytes());
-        let mut bitmap = vec![0_u64; pages.div_ceil(64) as usize];
+        if (words.len() as u64) < pages.div_ceil(64) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let report = LoggingReport {
             iova: range.start().get(),
             length: range.len(),
             page_size: page_size.bytes(),
-            bitmap: bitmap.as_mut_ptr() as u64,
+            bitmap: words.as_mut_ptr() as u64,
         };
         let mut argument = feature_argument(number::DMA_LOGGING_REPORT, FeatureOps::GET, report.as_bytes());
-        // The kernel sets bits of the words that hold one for each page of the range: `bitmap` has as many.
-        call(&self.0.file, Request::DEVICE_FEATURE, &mut argument)?;
-        Ok(bitmap)
+        // The kernel sets bits of the words that hold one for each page of the range: `words` has as many.
+        call(&self.0.file, Request::DEVICE_FEATURE, &mut argument)
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use vfio_ioctls::{DmaLoggingRange, VfioDevice, VfioError};
 
+use super::sys;
 use crate::{IovaRange, PageSize};
 
 /// A device's log of its DMA: `VFIO_DEVICE_FEATURE_DMA_LOGGING_*`, one method for each.
@@ -26,11 +27,12 @@ pub trait DmaLog: Send + Sync + fmt::Debug {
     /// What the kernel said.
     fn stop(&self) -> io::Result<()>;
 
-    /// Reads and clears what is logged of `range`: words with a bit for each page of `page_size`, the first one being bit 0.
+    /// Reads and clears what is logged of `range`: sets in `words` a bit for each page of `page_size`, the first one being bit 0.
+    /// `words` has as many as that takes, all of them 0.
     ///
     /// # Errors
     /// What the kernel said. The log is lost then.
-    fn report(&self, range: IovaRange, page_size: PageSize) -> io::Result<Vec<u64>>;
+    fn report(&self, range: IovaRange, page_size: PageSize, words: &mut [u64]) -> io::Result<()>;
 }
 
 /// A device of VFIO's.
@@ -62,10 +64,9 @@ impl DmaLog for Vfio {
         self.0.stop_dma_logging().map_err(os_error)
     }
 
-    fn report(&self, range: IovaRange, page_size: PageSize) -> io::Result<Vec<u64>> {
-        self.0
-            .report_dma_logging(logging_range(&range), page_size.bytes())
-            .map_err(os_error)
+    fn report(&self, range: IovaRange, page_size: PageSize, words: &mut [u64]) -> io::Result<()> {
+        // That of the crate makes a bitmap of its own for each report.
+        sys::report_dma_logging(&*self.0, range, page_size, words)
     }
 }
 

@@ -140,7 +140,7 @@ impl DmaLog for Model {
         Ok(())
     }
 
-    fn report(&self, range: IovaRange, page_size: PageSize) -> io::Result<Vec<u64>> {
+    fn report(&self, range: IovaRange, page_size: PageSize, words: &mut [u64]) -> io::Result<()> {
         let mut guard = self.0.lock();
         let state = &mut *guard;
         let log = state.log.as_mut().ok_or(Errno::INVAL)?;
@@ -154,7 +154,6 @@ impl DmaLog for Model {
         if state.faults.contains(&Fault::LateReport) {
             std::mem::swap(&mut found, &mut state.late);
         }
-        let mut words = vec![0; range.len().div_ceil(page_size.bytes()).div_ceil(64) as usize];
         for page in found {
             if state.faults.contains(&Fault::DropPage(page)) {
                 continue;
@@ -168,6 +167,6 @@ impl DmaLog for Model {
                 words[(bit / 64) as usize] |= 1 << (bit % 64);
             }
         }
-        Ok(words)
+        Ok(())
     }
 }

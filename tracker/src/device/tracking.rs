@@ -63,7 +63,7 @@ impl DirtyTracker for DeviceTracker {
 
     fn read_and_clear(&self, report: &mut ReportBitmap<'_>) -> Result<(), TrackerError> {
         let mut guard = self.state.lock();
-        let State { running, kept } = &mut *guard;
+        let State { running, kept, words } = &mut *guard;
         let range = report.range();
         let running = match running {
             Some(running) if running.started.contains(&range) => running,
@@ -73,13 +73,14 @@ impl DirtyTracker for DeviceTracker {
             return Err(TrackerError::Failed(format!("pages were lost: {why}").into()));
         }
         for piece in pieces(&range, running.page_size) {
-            let words = match self.log.report(piece, running.page_size) {
-                Ok(words) => words.into_iter(),
-                Err(error) => {
-                    running.lost = Some(error.to_string());
-                    return Err(failed(error));
-                }
-            };
+            let pages = piece.len().div_ceil(running.page_size.bytes());
+            words.clear();
+            words.resize(pages.div_ceil(64) as usize, 0);
+            if let Err(error) = self.log.report(piece, running.page_size, words) {
+                running.lost = Some(error.to_string());
+                return Err(failed(error));
+            }
+            let words = words.iter().copied();
             if range.contains(&piece) {
                 found::give(words, &piece, running.page_size, report);
             } else {

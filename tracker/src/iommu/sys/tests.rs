@@ -2,17 +2,11 @@
 
 use std::fmt::Write;
 use std::mem::offset_of;
-use std::path::PathBuf;
-use std::process::Command;
 
 use iommufd_bindings::iommufd as abi;
 
 use super::*;
-
-/// C that is an error unless `c` has the value `rust`.
-fn equal(c: &str, rust: u64) -> String {
-    format!("_Static_assert({c} == {rust}ULL, \"{c}\");\n")
-}
+use crate::header_check::{compile, equal};
 
 /// C that is an error unless a struct has this size and these fields where Rust has them.
 macro_rules! layout {
@@ -78,40 +72,6 @@ fn expectations() -> String {
         let _ = write!(c, "{}", equal(name, value.into()));
     }
     c
-}
-
-/// Where `scripts/setup` has put the headers: it has the same rule.
-fn headers() -> PathBuf {
-    let set = |name| std::env::var_os(name).map(PathBuf::from);
-    let cache = set("PAGETRAIL_CACHE")
-        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("pagetrail")))
-        .or_else(|| Some(set("HOME")?.join(".cache/pagetrail")))
-        .expect("a home");
-    let headers = cache.join("linux-headers-qemu-11.1.1");
-    assert!(
-        headers.join("linux/iommufd.h").exists(),
-        "no {}: run scripts/setup",
-        headers.display()
-    );
-    headers
-}
-
-/// Whether a C compiler takes `c`, and what it says.
-fn compile(c: &str) -> (bool, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("expectations.c");
-    std::fs::write(&source, c).unwrap();
-    let output = Command::new("cc")
-        .arg("-fsyntax-only")
-        .arg("-isystem")
-        .arg(headers())
-        .arg(&source)
-        .output()
-        .expect("a C compiler");
-    (
-        output.status.success(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
 }
 
 #[test]
