@@ -36,92 +36,65 @@ impl Found {
 
     /// Gives the pages that are set to `sink`, as granules; bit 0 is the page at the start of `range`.
     pub(crate) fn give(&self, range: &IovaRange, page_size: PageSize, sink: &mut impl BitSink) {
-        let (words, _) = self.words.as_chunks();
-        give(
-            words.iter().map(|word| u64::from_ne_bytes(*word)),
-            range,
-            page_size,
-            sink,
-        );
+        let (words, _) = self.words.as_chunks::<8>();
+        give(words, range, page_size, sink);
+    }
+}
+
+/// A word of a bitmap that a kernel has filled.
+pub(crate) trait Word: Copy {
+    fn bits(self) -> u64;
+}
+
+impl Word for u64 {
+    fn bits(self) -> u64 {
+        self
+    }
+}
+
+impl Word for [u8; 8] {
+    fn bits(self) -> u64 {
+        u64::from_ne_bytes(self)
     }
 }
 
 /// Gives the pages of `range` whose bits are set in `words` to `sink`, as granules.
 ///
-/// `page_size` is that of a granule or more, and `range` is aligned to it.
-pub(crate) fn give(
-    words: impl Iterator<Item = u64>,
-    range: &IovaRange,
-    page_size: PageSize,
-    sink: &mut impl BitSink,
-) {
-    let first = range.start().get() >> page_size.shift();
-    let mut lines = Lines::new(first);
+/// `page_size` is that of a granule or more, and `range` is aligned to it. What is clear costs little more than to be looked at.
+pub(crate) fn give<W: Word>(words: &[W], range: &IovaRange, page_size: PageSize, sink: &mut impl BitSink) {
     let scale = page_size.shift() - GRANULE.shift();
     let mut give_line = |first_word: u64, line: &Line| match scale {
-        _ if line.iter().all(|word| *word == 0) => {}
         0 => sink.line(first_word, line),
         _ => runs(first_word, line, |first, last| {
             sink.span(first << scale, ((last + 1) << scale) - 1);
         }),
     };
-    for word in words {
-        if let Some((first_word, line)) = lines.push(word) {
-            give_line(first_word, &line);
+    // Bit 0 is a page that need not be the first one of a word: all move up, from word to word.
+    let first = range.start().get() >> page_size.shift();
+    let (shift, mut next) = (first % WORD, first / WORD);
+    let mut carry = 0;
+    for chunk in words.chunks(LINE_WORDS as usize) {
+        if carry != 0 || chunk.iter().any(|word| word.bits() != 0) {
+            let mut line: Line = [0; LINE_WORDS as usize];
+            for (moved, word) in line.iter_mut().zip(chunk) {
+                *moved = word.bits() << shift | carry;
+                carry = word.bits().checked_shr((WORD - shift) as u32).unwrap_or(0);
+            }
+            give_line(next, &line);
         }
+        next += chunk.len() as u64;
     }
-    let (first_word, line) = lines.finish();
-    give_line(first_word, &line);
+    if carry != 0 {
+        let mut line: Line = [0; LINE_WORDS as usize];
+        line[0] = carry;
+        give_line(next, &line);
+    }
 }
 
 /// The bytes of whole words for the bits of `range`.
 fn bytes_for(range: &IovaRange, page_size: PageSize) -> io::Result<usize> {
     let pages = range.len().div_ceil(page_size.bytes());
     usize::try_from(pages.div_ceil(WORD) * 8).map_err(|_| io::ErrorKind::OutOfMemory.into())
-}
-
-/// Puts words whose first bit is page number `first` where page numbers say, a line at a time.
-struct Lines {
-    /// How far the bits move up.
-    shift: u64,
-    /// What the last word had for the next one.
-    carry: u64,
-    /// The number of the first word of `line`.
-    first_word: u64,
-    line: Line,
-    filled: usize,
-}
-
-impl Lines {
-    fn new(first: u64) -> Self {
-        Self {
-            shift: first % WORD,
-            carry: 0,
-            first_word: first / WORD,
-            line: [0; LINE_WORDS as usize],
-            filled: 0,
-        }
-    }
-
-    /// Takes the next word. Returns a line once there is a whole one.
-    fn push(&mut self, word: u64) -> Option<(u64, Line)> {
-        self.line[self.filled] = word << self.shift | self.carry;
-        self.carry = word.checked_shr((WORD - self.shift) as u32).unwrap_or(0);
-        self.filled += 1;
-        if self.filled < self.line.len() {
-            return None;
-        }
-        let whole = (self.first_word, std::mem::take(&mut self.line));
-        self.first_word += LINE_WORDS;
-        self.filled = 0;
-        Some(whole)
-    }
-
-    /// The rest.
-    fn finish(mut self) -> (u64, Line) {
-        self.line[self.filled] = self.carry;
-        (self.first_word, self.line)
-    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -80,7 +80,6 @@ impl DirtyTracker for DeviceTracker {
                 running.lost = Some(error.to_string());
                 return Err(failed(error));
             }
-            let words = words.iter().copied();
             if range.contains(&piece) {
                 found::give(words, &piece, running.page_size, report);
             } else {
