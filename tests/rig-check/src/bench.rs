@@ -1,7 +1,11 @@
-//! How long it takes to read and clear dirty bits, against a program that does it by system calls alone (`tests/rig/bare-loop.c`).
+//! How long it takes to read and clear dirty pages, against a program that does it by system calls alone: those of an IOMMU
+//! (`tests/rig/bare-loop.c`) and those that a device logs (`tests/rig/bare-log.c`).
 //!
-//! Both have a device, an address space and a page table of their own, alike and in the same VM, and are measured in turns. More address space
+//! Both sides have a device, an address space and a page table of their own, alike and in the same VM, and are measured in turns. More address space
 //! than there is memory is had by mapping the memory several times.
+
+mod iommu;
+mod log;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -10,16 +14,15 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use pagetrail_tracker::{Access, IovaRange, Leaves, PageSize, ReportBitmap};
+use pagetrail_tracker::{DirtyTracker, IovaRange, PageSize, ReportBitmap};
 
 use crate::device::Device;
-use crate::memory::{MIB, Memory, PAGE};
-use crate::space::{Space, range};
+use crate::memory::{MIB, PAGE};
+use crate::mlx5::Vf;
+use crate::space::range;
 
 /// Bytes of memory that each side has.
 const MEMORY: u64 = 512 * MIB;
-/// What a device writes at a time when it writes everything.
-const CHUNK: u64 = 32 * MIB;
 const GIB: u64 = 1024 * MIB;
 /// Where the memory is, for devices: above all that the machine keeps for interrupts.
 const START: u64 = 4 * GIB;
@@ -37,9 +40,21 @@ enum Dirty {
     All,
 }
 
-/// Prints a table. `bare` is a command line, without the memory and how often it is mapped.
-pub(crate) fn run(device: &Arc<Device>, bare: &str) -> Result<()> {
-    println!("| address space | dirty pages | tracker, ms | bare loop, ms | ratio |\n|---|---|---|---|---|");
+const HEADER: &str =
+    "| address space | dirty pages | tracker, ms | bare loop, ms | ratio |\n|---|---|---|---|---|";
+
+/// A side that is measured. The other one is [`Bare`].
+trait Side: Send {
+    /// The device writes so many pages, as far from each other as they can be.
+    fn write(&mut self, pages: u64) -> Result<()>;
+
+    /// Milliseconds of a read, which must find `pages` pages.
+    fn read(&mut self, pages: u64) -> Result<f64>;
+}
+
+/// Prints a table of the IOMMU tracker. `bare` is a command line, without the memory and how often it is mapped.
+pub(crate) fn of_iommu(device: &Arc<Device>, bare: &str) -> Result<()> {
+    println!("{HEADER}");
     // Writing every page of 16 GiB takes an emulated device half a minute.
     for (len, pairs_of_some, pairs_of_all) in [(GIB, 41, 21), (16 * GIB, 21, 5)] {
         let cases = [
@@ -52,7 +67,7 @@ pub(crate) fn run(device: &Arc<Device>, bare: &str) -> Result<()> {
                 pairs: pairs_of_all,
             },
         ];
-        let mut ours = Ours::new(device, len)?;
+        let mut ours = iommu::Tracked::new(device, len)?;
         let mut bare = Bare::new(bare, len)?;
         for case in cases {
             println!("{}", measure(&mut ours, &mut bare, len, &case)?);
@@ -61,8 +76,24 @@ pub(crate) fn run(device: &Arc<Device>, bare: &str) -> Result<()> {
     Ok(())
 }
 
+/// Prints a table of a device's own log; `bare` as for [`of_iommu`].
+///
+/// The rigs' adapter logs a few thousand pages, which is why there are never more.
+pub(crate) fn of_log(vf: &Arc<Vf>, bare: &str) -> Result<()> {
+    println!("{HEADER}");
+    for len in [GIB, 16 * GIB] {
+        let mut ours = log::Logged::new(vf, len)?;
+        let mut bare = Bare::new(bare, len)?;
+        for (pages, pairs) in [(1000, 41), (16_000, 21)] {
+            let dirty = Dirty::Some(pages);
+            println!("{}", measure(&mut ours, &mut bare, len, &Case { dirty, pairs })?);
+        }
+    }
+    Ok(())
+}
+
 /// A row of the table.
-fn measure(ours: &mut Ours, bare: &mut Bare, len: u64, case: &Case) -> Result<String> {
+fn measure(ours: &mut dyn Side, bare: &mut Bare, len: u64, case: &Case) -> Result<String> {
     let pages = match case.dirty {
         Dirty::Some(pages) => pages,
         Dirty::All => len / PAGE,
@@ -116,49 +147,26 @@ fn interval(samples: &mut [f64]) -> [f64; 3] {
     [middle.saturating_sub(half), middle, (middle + half).min(last)].map(|rank| samples[rank])
 }
 
-/// The tracker's side.
-struct Ours {
-    space: Space,
+/// What both trackers are read by, and into.
+struct Reading {
     all: IovaRange,
     bitmap: Vec<u8>,
 }
 
-impl Ours {
-    fn new(device: &Arc<Device>, len: u64) -> Result<Self> {
-        let space = Space::empty(device, Memory::small(MEMORY)?, Leaves::Small)?;
+impl Reading {
+    /// Of `len` bytes of address space.
+    fn of(len: u64) -> Result<Self> {
         let all = range(START, len);
-        for start in starts(all, MEMORY) {
-            space
-                .ioas
-                .map(range(start, MEMORY), space.memory.file(), 0, Access::Write)?;
-        }
-        space.start(&[all])?;
-        Ok(Self {
-            space,
-            all,
-            bitmap: vec![0; ReportBitmap::required_len(all, PageSize::SIZE_4K)?],
-        })
+        let bitmap = vec![0; ReportBitmap::required_len(all, PageSize::SIZE_4K)?];
+        Ok(Self { all, bitmap })
     }
 
-    /// The device writes so many pages, as far from each other as they can be.
-    fn write(&self, pages: u64) -> Result<()> {
-        let engine = &self.space.device.engine;
-        let all = self.all.len() / PAGE;
-        let written: Vec<IovaRange> = if pages == all {
-            starts(self.all, CHUNK).map(|start| range(start, CHUNK)).collect()
-        } else {
-            let starts = (0..pages).map(|page| START + page * (all / pages) * PAGE);
-            starts.map(|start| range(start, 4)).collect()
-        };
-        engine.write(&written)
-    }
-
-    /// Milliseconds of a read, which must find `pages` pages.
-    fn read(&mut self, pages: u64) -> Result<f64> {
+    /// As [`Side::read`].
+    fn time(&mut self, tracker: &dyn DirtyTracker, pages: u64) -> Result<f64> {
         let started = Instant::now();
         self.bitmap.fill(0);
         let mut report = ReportBitmap::new(self.all, PageSize::SIZE_4K, &mut self.bitmap)?;
-        self.space.tracker().read_and_clear(&mut report)?;
+        tracker.read_and_clear(&mut report)?;
         let elapsed = started.elapsed();
         let found: u64 = self.bitmap.iter().map(|byte| u64::from(byte.count_ones())).sum();
         ensure!(pages == found, "the tracker has found {found} pages of {pages}");
@@ -211,7 +219,7 @@ impl Bare {
         Ok(())
     }
 
-    /// As [`Ours::read`].
+    /// As [`Side::read`].
     fn read(&mut self, pages: u64) -> Result<f64> {
         let answer = self.ask("read")?;
         let (nanoseconds, found) = answer.trim().split_once(' ').context("no answer")?;

@@ -46,7 +46,8 @@ struct Args {
     /// Runs only checks whose name contains this.
     #[arg(long, default_value = "")]
     filter: String,
-    /// Measures, instead, how long reads of the first device's address space take, against those of this command.
+    /// Measures, instead, how long reads of the first device's address space take, or of the first virtual function's log if there is no
+    /// device, against those of this command.
     #[arg(long, value_name = "COMMAND")]
     bench: Option<String>,
     /// Prints the names of the checks.
@@ -70,7 +71,11 @@ fn main() -> Result<ExitCode> {
         .map(open)
         .collect::<Result<Vec<_>>>()?;
     if let (Some(command), Some(device)) = (&args.bench, devices.first()) {
-        bench::run(device, command)?;
+        bench::of_iommu(device, command)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let (Some(command), Some(address)) = (&args.bench, args.mlx5.first()) {
+        bench::of_log(&Arc::new(Vf::open(&iommufd, address)?), command)?;
         return Ok(ExitCode::SUCCESS);
     }
     let vfs = open_vfs(&iommufd, &args.mlx5)?;
