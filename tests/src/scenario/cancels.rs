@@ -3,15 +3,17 @@
 use super::failure::Result;
 use super::journey::{Journey, Terms, cancel, migrate};
 use super::phases::Phase;
-use super::stage::{Plan, Side, Stage};
+use super::scene::Scene;
+use super::stage::{Plan, Stage};
 use super::vm::Rate;
 
 pub(super) fn everywhere(stage: &mut Stage<'_>) -> Result {
-    let plan = Plan::devices(2);
-    let mut source = stage.place(Side::Source, &plan)?;
-    let mut dest = stage.place(Side::Dest, &plan)?;
-    let mut vm = stage.boot(&source, &plan)?;
-    vm.start_load(Rate::FlatOut)?;
+    let Scene {
+        plan,
+        dest,
+        mut vm,
+        source,
+    } = Scene::set(stage, Plan::devices(2), Rate::FlatOut)?;
     for phase in Phase::ALL {
         let waiting = stage.await_migration(&dest, &plan)?;
         let journey: Journey = phase.reach(stage, &mut vm, waiting, "cancel")?;
@@ -24,9 +26,11 @@ pub(super) fn everywhere(stage: &mut Stage<'_>) -> Result {
         vm.expect_runs_on()?;
     }
     migrate(stage, &mut vm, &dest, &plan, Terms::new("after all"))?;
-    vm.await_progress()?;
-    vm.check()?;
-    source.expect_alive()?;
-    dest.expect_alive()?;
-    vm.quit()
+    Scene {
+        plan,
+        dest,
+        vm,
+        source,
+    }
+    .end()
 }

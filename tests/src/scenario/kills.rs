@@ -3,18 +3,13 @@
 use super::failure::{Failure, Result, hold};
 use super::journey::{Journey, Terms, go_on, migrate, until};
 use super::phases::{Fate, Phase, fate};
-use super::place::Place;
-use super::stage::{Plan, Side, Stage};
+use super::scene::Scene;
+use super::stage::{Plan, Stage};
 use super::vm::{Rate, Vm};
 
-fn scene(stage: &mut Stage<'_>) -> Result<(Plan, Place, Place, Vm)> {
-    let plan = Plan::devices(1);
-    let source = stage.place(Side::Source, &plan)?;
-    let dest = stage.place(Side::Dest, &plan)?;
-    let mut vm = stage.boot(&source, &plan)?;
-    vm.start_load(Rate::FlatOut)?;
-    vm.await_progress()?;
-    Ok((plan, source, dest, vm))
+/// A VM with one device that writes flat out.
+fn busy(stage: &mut Stage<'_>) -> Result<Scene> {
+    Scene::set(stage, Plan::devices(1), Rate::FlatOut)
 }
 
 /// The migration is over and the VM runs on at the source; or it completed before anybody was killed.
@@ -35,7 +30,12 @@ enum Survival {
 }
 
 pub(super) fn dest_qemu(stage: &mut Stage<'_>) -> Result {
-    let (plan, mut source, mut dest, mut vm) = scene(stage)?;
+    let Scene {
+        plan,
+        mut source,
+        mut dest,
+        mut vm,
+    } = busy(stage)?;
     for phase in Phase::ALL {
         let waiting = stage.await_migration(&dest, &plan)?;
         let mut journey = phase.reach(stage, &mut vm, waiting, "kill the destination's QEMU")?;
@@ -59,7 +59,12 @@ pub(super) fn dest_qemu(stage: &mut Stage<'_>) -> Result {
 }
 
 pub(super) fn dest_server(stage: &mut Stage<'_>) -> Result {
-    let (plan, mut source, mut dest, mut vm) = scene(stage)?;
+    let Scene {
+        plan,
+        mut source,
+        mut dest,
+        mut vm,
+    } = busy(stage)?;
     for phase in Phase::ALL {
         let waiting = stage.await_migration(&dest, &plan)?;
         let journey = phase.reach(stage, &mut vm, waiting, "kill the destination's server")?;
@@ -96,7 +101,12 @@ fn expect_refused_or_whole(mut journey: Journey, vm: &mut Vm) -> Result {
 
 pub(super) fn source_qemu(stage: &mut Stage<'_>) -> Result {
     for phase in Phase::ALL {
-        let (plan, _source, dest, mut vm) = scene(stage)?;
+        let Scene {
+            plan,
+            source: _source,
+            dest,
+            mut vm,
+        } = busy(stage)?;
         let waiting = stage.await_migration(&dest, &plan)?;
         let mut journey = phase.reach(stage, &mut vm, waiting, "kill the source's QEMU")?;
         vm.machine().kill()?;
@@ -116,7 +126,12 @@ pub(super) fn source_qemu(stage: &mut Stage<'_>) -> Result {
 
 pub(super) fn source_server(stage: &mut Stage<'_>) -> Result {
     for phase in Phase::ALL {
-        let (plan, mut source, mut dest, mut vm) = scene(stage)?;
+        let Scene {
+            plan,
+            mut source,
+            mut dest,
+            mut vm,
+        } = busy(stage)?;
         let waiting = stage.await_migration(&dest, &plan)?;
         let journey = phase.reach(stage, &mut vm, waiting, "kill the source's server")?;
         source.kill()?;

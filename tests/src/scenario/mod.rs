@@ -18,6 +18,7 @@ mod moves;
 mod phases;
 mod place;
 mod refusals;
+mod scene;
 mod setup;
 mod stage;
 mod stalls;

@@ -4,46 +4,13 @@ use std::time::Duration;
 
 use super::failure::Result;
 use super::journey::{Carrier, Journey, NARROW, Terms, hurry, migrate, passes, reach};
-use super::place::{Place, Processes};
+use super::place::Processes;
+use super::scene::Scene;
 use super::stage::{Plan, Side, Stage};
-use super::vm::{Rate, Vm};
+use super::vm::Rate;
 
 /// How often the VM of [`ten_hops`] moves.
 const HOPS: usize = 10;
-
-/// A VM with its load at one place, and another place for it.
-struct Scene {
-    plan: Plan,
-    dest: Place,
-    vm: Vm,
-    /// Where the VM was booted; its servers run on.
-    source: Place,
-}
-
-impl Scene {
-    fn set(stage: &mut Stage<'_>, plan: Plan, rate: Rate) -> Result<Self> {
-        let source = stage.place(Side::Source, &plan)?;
-        let dest = stage.place(Side::Dest, &plan)?;
-        let mut vm = stage.boot(&source, &plan)?;
-        vm.start_load(rate)?;
-        vm.await_progress()?;
-        Ok(Self {
-            plan,
-            dest,
-            vm,
-            source,
-        })
-    }
-
-    /// The guest's work goes on, and all of it is right.
-    fn end(mut self) -> Result {
-        self.vm.await_progress()?;
-        self.vm.check()?;
-        self.source.expect_alive()?;
-        self.dest.expect_alive()?;
-        self.vm.quit()
-    }
-}
 
 pub(super) fn idle(stage: &mut Stage<'_>) -> Result {
     let plan = Plan::devices(1);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::failure::Result;
 use super::journey::{Terms, expect, go_on, migrate, until};
 use super::phases::Phase;
+use super::scene::Scene;
 use super::stage::{Plan, Side, Stage};
 use super::vm::Rate;
 
@@ -14,8 +15,8 @@ const STALL: Duration = Duration::from_millis(7_500);
 
 fn stall(stage: &mut Stage<'_>, side: Side) -> Result {
     let plan = Plan::devices(1);
-    let mut source = stage.place(Side::Source, &plan)?;
-    let mut dest = stage.place(Side::Dest, &plan)?;
+    let source = stage.place(Side::Source, &plan)?;
+    let dest = stage.place(Side::Dest, &plan)?;
     let mut vm = stage.boot(&source, &plan)?;
     // Rings are left alone: a guest whose register access gets no answer sees a dead device.
     vm.start_generators(Rate::Pages(20_000))?;
@@ -36,11 +37,13 @@ fn stall(stage: &mut Stage<'_>, side: Side) -> Result {
     vm.expect_runs_on()?;
 
     migrate(stage, &mut vm, &dest, &plan, Terms::new("after all"))?;
-    vm.await_progress()?;
-    vm.check()?;
-    source.expect_alive()?;
-    dest.expect_alive()?;
-    vm.quit()
+    Scene {
+        plan,
+        dest,
+        vm,
+        source,
+    }
+    .end()
 }
 
 pub(super) fn source_server(stage: &mut Stage<'_>) -> Result {
