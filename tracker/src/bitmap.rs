@@ -5,6 +5,7 @@
 //! page of the report that it touches, whatever the sizes and alignments.
 
 use thiserror::Error;
+use zerocopy::FromBytes;
 
 use crate::granules::{GRANULE, Granules, bytes_of};
 use crate::sparse::{BitSink, LINE_WORDS, Line, runs};
@@ -83,6 +84,25 @@ impl<'a> ReportBitmap<'a> {
             page_size: GRANULE,
             target: Target::Granules(granules),
         }
+    }
+
+    /// The words of the pages of `part`, for a kernel to set bits in: the first bit is the page at its start. There are none unless the report has
+    /// pages of `page_size`, holds all of `part`, and has its first page at the start of a word in memory.
+    pub(crate) fn words_of(&mut self, part: &IovaRange, page_size: PageSize) -> Option<&mut [u64]> {
+        let Target::Words(words) = &mut self.target else {
+            return None;
+        };
+        if page_size != self.page_size || !self.range.contains(part) || cfg!(target_endian = "big") {
+            return None;
+        }
+        let of_word = 64 << page_size.shift();
+        let first = part.start().get() - self.range.start().get();
+        let last = part.last().get() - self.range.start().get();
+        if !first.is_multiple_of(of_word) {
+            return None;
+        }
+        let words = &mut words[(first / of_word) as usize..=(last / of_word) as usize];
+        <[u64]>::mut_from_bytes(words.as_flattened_mut()).ok()
     }
 
     /// The range reported.
@@ -208,4 +228,50 @@ fn set_span(words: &mut [[u8; 8]], first: u64, last: u64) {
     or_word(&mut words[first_word], from);
     words[first_word + 1..last_word].fill([0xff; 8]);
     or_word(&mut words[last_word], to);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KIB: u64 = 1024;
+
+    /// Sets the bit of a page in the words of `part`. Returns whether they are had, and the page is what is dirty then.
+    fn set_page(range: IovaRange, bytes: &mut [u8], part: IovaRange, page: u64) -> bool {
+        let mut report = ReportBitmap::new(range, PageSize::SIZE_4K, bytes).unwrap();
+        let Some(words) = report.words_of(&part, PageSize::SIZE_4K) else {
+            return false;
+        };
+        words[(page / 64) as usize] |= 1 << (page % 64);
+        let iova = Iova::new(part.start().get() + page * 4 * KIB);
+        assert!(report.is_dirty(iova), "the page at {iova:?} is not dirty");
+        assert_eq!(report.count(), 1);
+        true
+    }
+
+    /// Bytes that begin at a word, or so many bytes behind it.
+    fn in_memory(words: &mut [u64], behind: usize) -> &mut [u8] {
+        &mut zerocopy::IntoBytes::as_mut_bytes(words)[behind..]
+    }
+
+    proptest! {
+        #[test]
+        fn words_are_had_only_where_each_bit_is_that_of_its_page(
+            start in (0..400_u64, prop::sample::select(vec![0, KIB])),
+            skipped in 0..200_u64,
+            pages in 1..200_u64,
+            page in 0..200_u64,
+            behind in 0..2_usize,
+        ) {
+            let start = start.0 * 4 * KIB + start.1;
+            let range = IovaRange::of(start, start + 400 * 4 * KIB - 1);
+            let first = (start / (4 * KIB) + skipped) * 4 * KIB;
+            let part = IovaRange::of(first, first + pages * 4 * KIB - 1);
+            let had = set_page(range, in_memory(&mut [0; 8], behind), part, page % pages);
+            let can_be = start.is_multiple_of(4 * KIB) && skipped.is_multiple_of(64) && behind == 0;
+            prop_assert_eq!(had, can_be && cfg!(target_endian = "little"));
+        }
+    }
 }

@@ -60,7 +60,8 @@ struct State {
     running: Option<Running>,
     /// What was read of the device and not handed over.
     kept: Granules,
-    /// For what the next read finds: kept, since memory that is new for each read costs more than what is found in it.
+    /// For what the next read finds, where a report has not the words for it: kept, since memory that is new for each read costs
+    /// more than what is found in it.
     words: Vec<u64>,
 }
 

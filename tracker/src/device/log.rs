@@ -28,7 +28,7 @@ pub trait DmaLog: Send + Sync + fmt::Debug {
     fn stop(&self) -> io::Result<()>;
 
     /// Reads and clears what is logged of `range`: sets in `words` a bit for each page of `page_size`, the first one being bit 0.
-    /// `words` has as many as that takes, all of them 0.
+    /// `words` has as many as that takes, in which bits may be set already.
     ///
     /// # Errors
     /// What the kernel said. The log is lost then.

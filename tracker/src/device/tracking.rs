@@ -72,18 +72,21 @@ impl DirtyTracker for DeviceTracker {
         if let Some(why) = &running.lost {
             return Err(TrackerError::Failed(format!("pages were lost: {why}").into()));
         }
-        for piece in pieces(&range, running.page_size) {
-            let pages = piece.len().div_ceil(running.page_size.bytes());
-            words.clear();
-            words.resize(pages.div_ceil(64) as usize, 0);
-            if let Err(error) = self.log.report(piece, running.page_size, words) {
+        let page_size = running.page_size;
+        for piece in pieces(&range, page_size) {
+            let read = match report.words_of(&piece, page_size) {
+                Some(words) => self.log.report(piece, page_size, words),
+                None => self.read_by_way_of(words, &piece, page_size).inspect(|()| {
+                    if range.contains(&piece) {
+                        found::give(words, &piece, page_size, report);
+                    } else {
+                        found::give(words, &piece, page_size, &mut &*kept);
+                    }
+                }),
+            };
+            if let Err(error) = read {
                 running.lost = Some(error.to_string());
                 return Err(failed(error));
-            }
-            if range.contains(&piece) {
-                found::give(words, &piece, running.page_size, report);
-            } else {
-                found::give(words, &piece, running.page_size, &mut &*kept);
             }
         }
         kept.take(&range, report);
@@ -92,6 +95,16 @@ impl DirtyTracker for DeviceTracker {
 
     fn peek(&self, _report: &mut ReportBitmap<'_>) -> Result<(), TrackerError> {
         Err(TrackerError::NoPeek)
+    }
+}
+
+impl DeviceTracker {
+    /// Reads what is logged of `piece` into `words`, which become as many as that takes.
+    fn read_by_way_of(&self, words: &mut Vec<u64>, piece: &IovaRange, page_size: PageSize) -> io::Result<()> {
+        let pages = piece.len().div_ceil(page_size.bytes());
+        words.clear();
+        words.resize(pages.div_ceil(64) as usize, 0);
+        self.log.report(*piece, page_size, words)
     }
 }
 
