@@ -70,6 +70,18 @@ mutate() {
         die "$1 does not fit any more"
 }
 
+# tracker_mutations_fit: whether all that break the tracker can be made. Says which cannot.
+tracker_mutations_fit() {
+    local patch result=0
+    for patch in "$rig_mutations"/tracker-*.patch; do
+        patch -p1 --forward --fuzz=0 --dry-run --quiet -d "$root" -i "$patch" >/dev/null || {
+            say "${patch##*/} does not fit any more"
+            result=1
+        }
+    done
+    return "$result"
+}
+
 # unmutate NAME TREE
 unmutate() {
     patch -p1 --reverse --fuzz=0 --quiet --no-backup-if-mismatch -d "$2" -i "$rig_mutations/$1.patch"
