@@ -6,11 +6,12 @@ use anyhow::{Context, Result, ensure};
 use vfio_user_check::client::IrqAction;
 use vfio_user_check::vmm::{IrqKind, Region};
 
-use crate::engine::{BAR, Kind, Outcome, Registers, edu, vf};
+use crate::engine::{BAR, Kind, Outcome, edu, vf};
 use crate::guest::{Guest, MEMORY, MIB, PAGE, equal, some_pages};
+use crate::hops::{interrupts_of, raise};
 use crate::served::Served;
 use crate::subject::{Subject, Tracker};
-use crate::{bad_input, host, mixed, race};
+use crate::{bad_input, hops, host, mixed, race, removal};
 
 /// Linux's numbers of errors.
 pub(crate) const EINVAL: u32 = 22;
@@ -49,7 +50,14 @@ pub(crate) fn all() -> Vec<Check> {
             "both reach the same memory, until the last one unmaps it",
             mixed::one_memory,
         ),
-        check("registers, DMA and interrupts need no server", no_hop),
+        check(
+            "registers, DMA and interrupts need no server",
+            hops::server_stands_still,
+        ),
+        check(
+            "registers, DMA and interrupts take no system call of the server's",
+            hops::no_system_call,
+        ),
         check("interrupts arrive, are masked and go", interrupts),
         check("a client that has left leaves nothing behind", next_client),
         check(
@@ -61,6 +69,10 @@ pub(crate) fn all() -> Vec<Check> {
             host::takes_back,
         ),
         check("the host's wish reaches a client that listens", host::asks),
+        check(
+            "a device that is taken out is let go of, and served when it is back",
+            removal::taken_out,
+        ),
         check("what the device cannot do is refused", refusals),
         check("bad input is answered with what to do", bad_input::all),
     ]
@@ -245,60 +257,6 @@ fn unmap_and_report(subject: &Subject) -> Result<()> {
         );
         equal("afterwards", &guest.report_all()?, &[])
     })
-}
-
-/// The server stands still while the device is used.
-fn no_hop(subject: &Subject) -> Result<()> {
-    const TIMES: u32 = 100;
-    let served = Served::vfio(subject, &[])?;
-    let check = || {
-        let mut guest = Guest::new(subject, &served.sockets)?;
-        guest.start_log()?;
-        match guest.kind {
-            Kind::Testdev => {}
-            Kind::Edu => guest.device().connect_interrupts(IrqKind::Msi)?,
-            Kind::Vf => guest.device().connect_interrupts(IrqKind::Msix)?,
-        }
-        served.server.pause()?;
-        let pages = some_pages(guest.kind.pages(), MEMORY / PAGE);
-        match guest.kind {
-            Kind::Testdev => guest.write_pages(&pages)?,
-            Kind::Edu => {
-                guest.write_pages(&pages)?;
-                (0..TIMES).try_for_each(|time| raise(&guest, time))?;
-            }
-            // It interrupts after each job.
-            Kind::Vf => {
-                for page in &pages {
-                    guest.write_pages(&[*page])?;
-                    ensure!(interrupts_of(&guest)? == 1, "no interrupt after page {page}");
-                }
-            }
-        }
-        served.server.go_on()?;
-        equal("the report", &guest.report_all()?, &pages)
-    };
-    let result = check();
-    // In any case, or it could not be ended.
-    served.server.go_on()?;
-    served.explain(result)
-}
-
-/// Has edu interrupt by MSI, and waits for that.
-fn raise(guest: &Guest, time: u32) -> Result<()> {
-    let area = guest.registers.as_ref().context("not mapped")?;
-    let mut registers = Registers::Mapped(area);
-    registers.set(edu::RAISE, 1)?;
-    registers.set(edu::ACKNOWLEDGE, 1)?;
-    let count = interrupts_of(guest)?;
-    ensure!(count == 1, "interrupt {time} was signalled {count} times");
-    Ok(())
-}
-
-fn interrupts_of(guest: &Guest) -> Result<u64> {
-    let device = guest.vm.device(0).context("no device")?;
-    let interrupts = device.interrupts().context("none is connected")?;
-    Ok(interrupts.wait(0, Duration::from_secs(10)))
 }
 
 fn interrupts(subject: &Subject) -> Result<()> {

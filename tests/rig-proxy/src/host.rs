@@ -1,6 +1,7 @@
 //! The host takes the device back, as its administrator does by unbinding it from its driver.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,10 +19,35 @@ const REQUEST: u32 = 4;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The host unbinds the device, which takes as long as it is in use.
-fn unbind(subject: &Subject) -> JoinHandle<std::io::Result<()>> {
-    let address = subject.address.clone();
-    thread::spawn(move || fs::write(format!("/sys/bus/pci/devices/{address}/driver/unbind"), address))
+/// A file of sysfs that is written, which takes as long as the device is in use.
+pub(crate) struct Asked(JoinHandle<std::io::Result<()>>);
+
+impl Asked {
+    pub(crate) fn write(path: PathBuf, text: &str) -> Self {
+        let text = text.to_owned();
+        Self(thread::spawn(move || fs::write(path, text)))
+    }
+
+    /// Waits until it is written.
+    pub(crate) fn wait(self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.0.is_finished() {
+            ensure!(Instant::now() < deadline, "the host does not get the device back");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let written = self.0.join().expect("it does not panic");
+        written.context("the host cannot take the device back")
+    }
+}
+
+/// A file of the device's in sysfs.
+pub(crate) fn attribute(address: &str, name: &str) -> PathBuf {
+    Path::new("/sys/bus/pci/devices").join(address).join(name)
+}
+
+/// The host unbinds the device.
+fn unbind(subject: &Subject) -> Asked {
+    Asked::write(attribute(&subject.address, "driver/unbind"), &subject.address)
 }
 
 /// And has the same driver take it again.
@@ -29,23 +55,12 @@ fn bind(subject: &Subject) -> Result<()> {
     fs::write("/sys/bus/pci/drivers_probe", &subject.address).context("the device is not bound again")
 }
 
-fn await_unbound(unbinding: JoinHandle<std::io::Result<()>>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !unbinding.is_finished() {
-        ensure!(Instant::now() < deadline, "the host does not get the device back");
-        thread::sleep(Duration::from_millis(5));
-    }
-    let unbound = unbinding.join().expect("it does not panic");
-    unbound.context("the host does not unbind the device")
-}
-
 /// A client that does not listen for the host's wish is dropped, and one that comes while the device is gone is refused.
 pub(crate) fn takes_back(subject: &Subject) -> Result<()> {
     let served = Served::vfio(subject, &["--no-bar-mmap"])?;
     let check = || {
         let mut guest = Guest::new(subject, &served.sockets)?;
-        let unbinding = unbind(subject);
-        await_unbound(unbinding)?;
+        unbind(subject).wait()?;
         ensure!(
             guest.device().client().device_info().is_err(),
             "the client has a device that is gone"
@@ -83,7 +98,7 @@ pub(crate) fn asks(subject: &Subject) -> Result<()> {
         guest.write_pages(&[3])?;
         equal("until it lets go", &guest.report_all()?, &[3])?;
         drop(guest);
-        let unbound = await_unbound(unbinding);
+        let unbound = unbinding.wait();
         bind(subject)?;
         unbound
     };

@@ -8,14 +8,17 @@ mod bad_input;
 mod checks;
 mod engine;
 mod guest;
+mod hops;
 mod host;
 mod migration;
 mod mixed;
 mod plain;
 mod race;
+mod removal;
 mod served;
 mod subject;
 mod three;
+mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

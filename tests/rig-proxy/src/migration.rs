@@ -14,6 +14,7 @@ use vfio_user_check::wire::MigState;
 use crate::engine::vf::{self, Job, fault};
 use crate::engine::{BAR, Registers};
 use crate::guest::{Guest, MEMORY, PAGE, equal};
+use crate::removal;
 use crate::served::Served;
 use crate::subject::{Subject, Tracker};
 
@@ -47,6 +48,10 @@ pub(crate) fn all(tracker: Tracker) -> Vec<Check> {
         check(
             "a driver that fails is told of, and nothing is called clean",
             driver_fails,
+        ),
+        check(
+            "a device that is taken out in mid-migration ends it, and migrates when it is back",
+            removal::taken_out_while_it_migrates,
         ),
     ];
     if tracker == Tracker::Device {
