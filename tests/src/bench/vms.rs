@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 
 use super::{Interval, Output};
+use crate::qemu::MemorySize;
 use crate::report::vm::{Migration, Outcome};
 use crate::report::{bytes, seconds};
 use crate::scenario::{Load, Setup, launcher, measure};
@@ -77,6 +78,7 @@ fn setup(args: &Args) -> Setup {
         stock_qemu: None,
         kernel: args.kernel.clone(),
         initrd: args.initrd.clone(),
+        memory: MemorySize::LEAST,
         source: server.clone(),
         dest: server,
         different: None,

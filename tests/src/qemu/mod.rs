@@ -19,7 +19,7 @@ use std::time::Duration;
 pub use agent::Agent;
 pub use machine::Machine;
 pub(crate) use machine::last_lines;
-pub use options::{DMA_WINDOW, DeviceSocket, MEMORY, MachineOptions, PORTS, Start};
+pub use options::{DMA_WINDOW, DeviceSocket, MachineOptions, MemorySize, PORTS, Start};
 pub use qmp::{Event, Qmp};
 pub use ram::{Difference, GuestRam};
 

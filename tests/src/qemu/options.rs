@@ -7,8 +7,28 @@ use std::process::Command;
 use pagetrail_guest::protocol::WINDOW_PARAMETER;
 use serde_json::json;
 
-/// Bytes of guest memory: little, since it is compared byte by byte after each migration.
-pub const MEMORY: u64 = 256 << 20;
+/// How much memory a VM has: whole mebibytes, as many as [`DMA_WINDOW`] needs or more, and none above the first 2 GiB, where a PC has a
+/// hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemorySize(u64);
+
+impl MemorySize {
+    /// The least: all of it is compared byte by byte after each migration.
+    pub const LEAST: Self = Self(256 << 20);
+    /// The most.
+    pub const MOST: Self = Self(2 << 30);
+
+    /// So many bytes, if a VM can have them.
+    pub fn new(bytes: u64) -> Option<Self> {
+        let can_be = (Self::LEAST.0..=Self::MOST.0).contains(&bytes) && bytes.is_multiple_of(1 << 20);
+        can_be.then_some(Self(bytes))
+    }
+
+    /// In bytes.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
 
 /// Memory that the guest's kernel leaves to the devices.
 pub const DMA_WINDOW: Range<u64> = 128 << 20..224 << 20;
@@ -63,6 +83,8 @@ pub struct MachineOptions {
     pub kernel: PathBuf,
     /// The guest's initrd, with the agent in it.
     pub initrd: PathBuf,
+    /// How much memory it has.
+    pub memory: MemorySize,
     /// Its devices.
     pub devices: Vec<DeviceSocket>,
     /// Arguments in front of the devices, for example an IOMMU.
@@ -95,16 +117,14 @@ impl MachineOptions {
     /// The whole command line.
     pub(super) fn command(&self, sockets: &Sockets) -> Command {
         let mut command = Command::new(&self.binary);
+        let mebibytes = self.memory.bytes() >> 20;
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
             .args(["-accel", "tcg", "-cpu", "max", "-smp", "1"])
             .args(["-machine", "q35,memory-backend=ram,usb=off,vmport=off,hpet=off"])
-            .args(["-m", &format!("{}M", MEMORY >> 20)])
+            .args(["-m", &format!("{mebibytes}M")])
             .arg("-object")
-            .arg(format!(
-                "memory-backend-memfd,id=ram,size={}M,share=on",
-                MEMORY >> 20
-            ));
+            .arg(format!("memory-backend-memfd,id=ram,size={mebibytes}M,share=on"));
         for folder in FIRMWARE.iter().filter(|folder| Path::new(folder).is_dir()) {
             command.args(["-L", folder]);
         }
@@ -159,13 +179,24 @@ fn kernel_parameters(more: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{DMA_WINDOW, MEMORY, kernel_parameters};
+    use super::{DMA_WINDOW, MemorySize, kernel_parameters};
 
     #[test]
     fn the_devices_window_lies_in_memory_and_is_named_twice() {
-        const { assert!(DMA_WINDOW.end <= MEMORY) };
+        const { assert!(DMA_WINDOW.end <= MemorySize::LEAST.0) };
         let line = kernel_parameters(&[]);
         assert!(line.contains(" memmap=96M$128M "), "{line}");
         assert!(line.ends_with("window=134217728:100663296"), "{line}");
+    }
+
+    #[test]
+    fn a_vm_has_whole_mebibytes_up_to_the_hole() {
+        let of = |bytes| MemorySize::new(bytes).map(MemorySize::bytes);
+        for good in [256 << 20, 257 << 20, 2 << 30] {
+            assert_eq!(of(good), Some(good));
+        }
+        for bad in [0, 255 << 20, (256 << 20) + 4096, (2 << 30) + (1 << 20), u64::MAX] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
     }
 }

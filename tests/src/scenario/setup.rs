@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::qemu::MemorySize;
 use crate::spawn::ServerCommand;
 
 /// Makes the command of a server process that listens at all of some sockets. A folder is for files that it needs.
@@ -29,6 +30,8 @@ pub struct Setup {
     pub kernel: PathBuf,
     /// The guest's initrd, with the agent in it.
     pub initrd: PathBuf,
+    /// The guest's memory.
+    pub memory: MemorySize,
     /// The server on one side.
     pub source: Launcher,
     /// The server on the other side.

@@ -115,6 +115,7 @@ impl<'a> Stage<'a> {
             binary: self.setup.qemu.clone(),
             kernel: self.setup.kernel.clone(),
             initrd: self.setup.initrd.clone(),
+            memory: self.setup.memory,
             devices: place.devices().to_vec(),
             extra: plan.extra.clone(),
             kernel_parameters: plan.kernel_parameters.clone(),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use vfio_user_check::qemu::MemorySize;
 use vfio_user_check::report::vm::{Outcome, ScenarioReport};
 use vfio_user_check::scenario::{Launcher, Setup, find, run};
 
@@ -42,6 +43,7 @@ pub(crate) fn setup() -> Setup {
         )),
         kernel: guest.join("vmlinuz"),
         initrd: guest.join("initrd"),
+        memory: MemorySize::LEAST,
         source: launcher(&pagetrail, 2, &[]),
         dest: launcher(&pagetrail, 2, &[]),
         different: Some(launcher(&pagetrail, 3, &[])),

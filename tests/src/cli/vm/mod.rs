@@ -12,8 +12,9 @@ use anyhow::{Context, ensure};
 use self::progress::Progress;
 use super::Ended;
 use super::render::Outputs;
+use super::size::parse_size;
 use crate::conform::registry::Filter;
-use crate::qemu::MEMORY;
+use crate::qemu::MemorySize;
 use crate::record::Recorder;
 use crate::report::vm::{RunInfo, ScenarioReport, VmReport};
 use crate::scenario::{self, Scenario, Setup, launcher};
@@ -35,6 +36,9 @@ More examples:
     vfio-user-check vm --list
     vfio-user-check vm --scenario=flat-out …
     vfio-user-check vm --scenario='kill-*' --scenario=cancel …
+
+  With more memory, and therefore more passes over it:
+    vfio-user-check vm --memory=1G --scenario=flat-out …
 
   From an older version of a server to a newer one:
     vfio-user-check vm --source-server='./old --socket-path={socket}' --dest-server='./new --socket-path={socket}' …
@@ -86,6 +90,9 @@ struct Programs {
     /// The guest's initrd, with the program that drives the devices.
     #[arg(long, required_unless_present = "list", value_name = "PATH")]
     initrd: Option<PathBuf>,
+    /// The guests' memory, from 256M to 2G. All of it is compared after each migration.
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = memory_size)]
+    memory: MemorySize,
     /// Command line of the server on one side, with `{socket}`.
     #[arg(long, required_unless_present = "list", value_name = "COMMAND")]
     source_server: Option<ServerCommand>,
@@ -159,6 +166,11 @@ fn play(scenario: &Scenario, setup: &Setup, progress: &Progress) -> ScenarioRepo
     report
 }
 
+fn memory_size(text: &str) -> Result<MemorySize, String> {
+    let bytes = parse_size(text)?;
+    MemorySize::new(bytes).ok_or_else(|| "a VM can have whole mebibytes from 256M to 2G".to_owned())
+}
+
 impl Programs {
     fn setup(&self) -> anyhow::Result<Setup> {
         let path = |path: &Option<PathBuf>, what: &str| {
@@ -172,6 +184,7 @@ impl Programs {
             stock_qemu: self.stock_qemu.clone(),
             kernel: path(&self.kernel, "kernel")?,
             initrd: path(&self.initrd, "initrd")?,
+            memory: self.memory,
             source: launcher(&self.source_server).context("no server of the source was given")?,
             dest: launcher(&self.dest_server).context("no server of the destination was given")?,
             different: launcher(&self.different_server),
@@ -198,7 +211,7 @@ impl Programs {
             initrd: path(&self.initrd),
             source_server: server(&self.source_server),
             dest_server: server(&self.dest_server),
-            memory_bytes: MEMORY,
+            memory_bytes: self.memory.bytes(),
             host: host::host(),
             date: host::date(),
             seconds: 0.0,
