@@ -25,12 +25,11 @@ pub(super) fn everywhere(stage: &mut Stage<'_>) -> Result {
         }
         vm.expect_runs_on()?;
     }
-    migrate(stage, &mut vm, &dest, &plan, Terms::new("after all"))?;
-    Scene {
+    let scene = Scene {
         plan,
         dest,
         vm,
         source,
-    }
-    .end()
+    };
+    scene.migrate_after_all(stage)
 }

@@ -32,8 +32,8 @@ enum Survival {
 pub(super) fn dest_qemu(stage: &mut Stage<'_>) -> Result {
     let Scene {
         plan,
-        mut source,
-        mut dest,
+        source,
+        dest,
         mut vm,
     } = busy(stage)?;
     for phase in Phase::ALL {
@@ -51,11 +51,13 @@ pub(super) fn dest_qemu(stage: &mut Stage<'_>) -> Result {
             }
         }
     }
-    migrate(stage, &mut vm, &dest, &plan, Terms::new("after all"))?;
-    vm.check()?;
-    source.expect_alive()?;
-    dest.expect_alive()?;
-    vm.quit()
+    let scene = Scene {
+        plan,
+        dest,
+        vm,
+        source,
+    };
+    scene.migrate_after_all(stage)
 }
 
 pub(super) fn dest_server(stage: &mut Stage<'_>) -> Result {

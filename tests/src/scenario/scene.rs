@@ -1,6 +1,7 @@
 //! [`Scene`]: what most scenarios begin and end with.
 
 use super::failure::Result;
+use super::journey::{Terms, migrate};
 use super::place::Place;
 use super::stage::{Plan, Side, Stage};
 use super::vm::{Rate, Vm};
@@ -27,6 +28,18 @@ impl Scene {
             vm,
             source,
         })
+    }
+
+    /// The VM still migrates to the other place, and is [well there](Self::end).
+    pub(super) fn migrate_after_all(mut self, stage: &mut Stage<'_>) -> Result {
+        migrate(
+            stage,
+            &mut self.vm,
+            &self.dest,
+            &self.plan,
+            Terms::new("after all"),
+        )?;
+        self.end()
     }
 
     /// The guest's work goes on, and all of it is right.

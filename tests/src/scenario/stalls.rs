@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::failure::Result;
-use super::journey::{Terms, expect, go_on, migrate, until};
+use super::journey::{expect, go_on, until};
 use super::phases::Phase;
 use super::scene::Scene;
 use super::stage::{Plan, Side, Stage};
@@ -36,14 +36,13 @@ fn stall(stage: &mut Stage<'_>, side: Side) -> Result {
     drop(journey);
     vm.expect_runs_on()?;
 
-    migrate(stage, &mut vm, &dest, &plan, Terms::new("after all"))?;
-    Scene {
+    let scene = Scene {
         plan,
         dest,
         vm,
         source,
-    }
-    .end()
+    };
+    scene.migrate_after_all(stage)
 }
 
 pub(super) fn source_server(stage: &mut Stage<'_>) -> Result {
