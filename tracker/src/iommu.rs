@@ -7,7 +7,8 @@
 //!
 //! - **Unmap.** The dirty bits live in the page table and go with the mapping. As long as a device can write, a write between the
 //!   last look at the bits and the unmap would be lost, so the whole mapping becomes due; once every device is
-//!   [quiesced](AttachedDevice::quiesce), the bits are read first and kept.
+//!   [quiesced](AttachedDevice::quiesce), the bits are read first and kept. A reset by the host has a device run without anybody
+//!   here being told: that they have stayed quiet is asked of each device's [`Witness`] when the mapping has gone.
 //! - **Detach.** The bits of a page table that loses its last device are read after the detach and kept.
 //! - **Attach.** A page table made while the tracker runs begins to track before the device is attached.
 //!
@@ -38,7 +39,7 @@ mod sys;
 mod tests;
 mod tracker;
 
-pub use attached::{AttachedDevice, Quiesced};
+pub use attached::{AttachedDevice, Quiesced, Witness};
 pub use error::IommuError;
 pub use ioas::KernelIoas;
 pub use kernel::{Access, DirtyControl, Leaves};

@@ -64,7 +64,7 @@ pub use ioas::{
     SelectionError, WithoutTracker,
 };
 pub use iommu::{
-    Access, AttachedDevice, DirtyControl, IommuError, IommuTracker, KernelIoas, Leaves, Quiesced,
+    Access, AttachedDevice, DirtyControl, IommuError, IommuTracker, KernelIoas, Leaves, Quiesced, Witness,
 };
 pub use iova::{IOVA_END, Iova, IovaRange, PageSize, RangeError};
 pub use range_set::{OverlapError, RangeSet};

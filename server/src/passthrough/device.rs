@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use pagetrail_tracker::{AttachedDevice, Attachment, Selection};
+use pagetrail_tracker::{AttachedDevice, Attachment, Selection, Witness};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
@@ -50,8 +50,8 @@ pub(crate) struct Passthrough {
 pub(super) struct Attached(pub(super) Mutex<Option<AttachedDevice>>);
 
 impl Place for Attached {
-    fn quiesce(&self) -> Box<dyn Send> {
-        Box::new(self.0.lock().as_ref().map(AttachedDevice::quiesce))
+    fn quiesce(&self, witness: Arc<dyn Witness>) -> Box<dyn Send> {
+        Box::new(self.0.lock().as_ref().map(|attached| attached.quiesce(witness)))
     }
 }
 

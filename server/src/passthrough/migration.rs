@@ -3,17 +3,19 @@
 //! States are set in the kernel, which walks the arcs by itself, and data comes from its files. What is done here:
 //!
 //! - **Quiet.** In the states in which a device makes no DMA its address space is told so, and what is unmapped then is exactly as dirty as
-//!   it was written. It is told before the device may start again, and after it has stopped. The P2P states do not count: a device
-//!   in one of them reaches memory.
+//!   it was written. It is told after the device has stopped, and before the device is led anywhere else, to another such state
+//!   included. So a device that has left its state by itself is never led back to one unseen, and whoever unmaps memory need only ask
+//!   the [driver](Driver) where it is. The P2P states do not count: a device in one of them reaches memory.
 //! - **Streams** are framed ([`stream`]), and RESUMING cannot be left with one that is incomplete or was refused.
 //! - **Failure.** After an error the kernel says which state the device is in. In ERROR it may write on after what a client takes for its
 //!   last report: the log is given up.
 //! - **Resets.** A driver in the guest resets its device by config space, and the host does after errors: the device runs then, whatever
-//!   state it was led to. It is [followed](Relay::follow) there before anything relies on the state.
+//!   state it was led to, as soon as its driver says so. It is [followed](Relay::follow) there before its client is told of the state.
 
 use std::io;
 use std::sync::Arc;
 
+use pagetrail_tracker::Witness;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
@@ -26,13 +28,35 @@ use crate::wire::feature::MIGRATION_FLAGS;
 
 /// A device's place in an address space of the kernel's.
 pub(super) trait Place: Send + Sync {
-    /// The device makes no DMA until what is returned is dropped.
-    fn quiesce(&self) -> Box<dyn Send>;
+    /// The device makes no DMA until what is returned is dropped, as long as `witness` says so.
+    fn quiesce(&self, witness: Arc<dyn Witness>) -> Box<dyn Send>;
+}
+
+/// What is asked where the device is.
+#[derive(Debug)]
+struct Driver(Arc<dyn Device>);
+
+impl Driver {
+    /// Where the kernel says that the device is. One that does not say is not to be trusted.
+    fn state(&self) -> MigState {
+        let state = self.0.migration_state();
+        state
+            .ok()
+            .and_then(|state| MigState::try_from(state).ok())
+            .unwrap_or(MigState::Error)
+    }
+}
+
+impl Witness for Driver {
+    fn is_quiet(&self) -> bool {
+        !makes_dma(self.state())
+    }
 }
 
 /// The migration of one device.
 pub(super) struct Relay {
     device: Arc<dyn Device>,
+    driver: Arc<Driver>,
     place: Arc<dyn Place>,
     identity: Identity,
     flags: u64,
@@ -102,6 +126,7 @@ impl Relay {
         };
         Ok(Some(Self {
             device: Arc::clone(device),
+            driver: Arc::new(Driver(Arc::clone(device))),
             place,
             identity,
             flags,
@@ -127,7 +152,7 @@ impl Relay {
     /// one it is in, if they differ.
     pub(super) fn follow(&self) -> Option<(MigState, MigState)> {
         let mut inner = self.inner.lock();
-        let (before, now) = (inner.state, self.actual_state());
+        let (before, now) = (inner.state, self.driver.state());
         if before == now {
             return None;
         }
@@ -150,9 +175,7 @@ impl Relay {
         if let Stream::Loading(stream) = &inner.stream {
             stream.leave().map_err(RelayError::Unfinished)?;
         }
-        if makes_dma(to) {
-            inner.quiet = None;
-        }
+        inner.quiet = None;
         match self.device.set_migration_state(to.into()) {
             Ok(Some(file)) => {
                 inner.stream = match to {
@@ -163,7 +186,7 @@ impl Relay {
             Ok(None) if has_data(to) => {}
             Ok(None) => inner.stream = Stream::None,
             Err(error) => {
-                self.settle(&mut inner, self.actual_state());
+                self.settle(&mut inner, self.driver.state());
                 return Err(error.into());
             }
         }
@@ -180,17 +203,8 @@ impl Relay {
         if makes_dma(state) {
             inner.quiet = None;
         } else if inner.quiet.is_none() {
-            inner.quiet = Some(self.place.quiesce());
+            inner.quiet = Some(self.place.quiesce(Arc::clone(&self.driver) as _));
         }
-    }
-
-    /// Where the kernel says that the device is. One that does not say is not to be trusted.
-    fn actual_state(&self) -> MigState {
-        let state = self.device.migration_state();
-        state
-            .ok()
-            .and_then(|state| MigState::try_from(state).ok())
-            .unwrap_or(MigState::Error)
     }
 
     /// Reads the next bytes of the stream.
@@ -257,7 +271,7 @@ impl Relay {
         let mut inner = self.inner.lock();
         inner.quiet = None;
         let result = reset();
-        self.settle(&mut inner, self.actual_state());
+        self.settle(&mut inner, self.driver.state());
         result
     }
 }

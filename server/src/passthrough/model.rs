@@ -1,13 +1,14 @@
 //! A device of VFIO's and the kernel's address space in memory, for tests: what they check, and what they remember.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use pagetrail_tracker::{Access, IommuError, IovaRange};
+use pagetrail_tracker::{Access, IommuError, IovaRange, Witness};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::MemfdFlags;
@@ -29,10 +30,19 @@ pub(super) const STRIDE: u64 = 1 << 40;
 pub(super) const DEVICE_CONTROL: u64 = 0x48;
 
 /// A PCI device with one BAR, MSI-X and a migration.
-#[derive(Debug)]
 pub(super) struct FakeDevice {
     file: File,
     state: Mutex<State>,
+    /// Happens as the driver is asked for another migration state.
+    at_change: Mutex<Option<Box<dyn FnMut() + Send>>>,
+}
+
+impl fmt::Debug for FakeDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeDevice")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -43,7 +53,7 @@ pub(super) struct State {
     /// The requests to set interrupts that were granted: index, first, count, action and how many eventfds.
     pub(super) irqs: Vec<(u32, u32, u32, IrqAction, usize)>,
     /// What was given for the host's request.
-    pub(super) request: Option<std::os::fd::OwnedFd>,
+    pub(super) request: Option<OwnedFd>,
     pub(super) resets: usize,
     /// What the command register had at the last reset.
     pub(super) command_at_reset: Option<u16>,
@@ -79,7 +89,13 @@ impl FakeDevice {
         Arc::new(Self {
             file: file.into(),
             state: Mutex::new(state),
+            at_change: Mutex::default(),
         })
+    }
+
+    /// Has `event` happen whenever the driver is asked for another migration state.
+    pub(super) fn at_change(&self, event: impl FnMut() + Send + 'static) {
+        *self.at_change.lock() = Some(Box::new(event));
     }
 
     pub(super) fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
@@ -208,6 +224,9 @@ impl Device for FakeDevice {
     }
 
     fn set_migration_state(&self, to: u32) -> io::Result<Option<Box<dyn MigrationFile>>> {
+        if let Some(event) = &mut *self.at_change.lock() {
+            event();
+        }
         let mut state = self.state.lock();
         if let Some(reached) = state.next_failure.take() {
             state.reached = reached;
@@ -282,19 +301,32 @@ impl MigrationFile for FakeData {
     }
 }
 
-/// Counts who holds the device quiet.
+/// Has the witness of what holds the device quiet.
 #[derive(Debug, Default)]
-pub(super) struct FakePlace(pub(super) Arc<()>);
+pub(super) struct FakePlace(Mutex<Weak<Held>>);
+
+/// Holds the device quiet.
+#[derive(Debug)]
+struct Held(Arc<dyn Witness>);
 
 impl FakePlace {
+    /// Whether the device is held quiet, and is.
     pub(super) fn is_quiet(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
+        let held = self.0.lock().upgrade();
+        held.is_some_and(|held| held.0.is_quiet())
+    }
+
+    /// Whether the device is held quiet.
+    pub(super) fn is_held(&self) -> bool {
+        self.0.lock().upgrade().is_some()
     }
 }
 
 impl Place for FakePlace {
-    fn quiesce(&self) -> Box<dyn Send> {
-        Box::new(Arc::clone(&self.0))
+    fn quiesce(&self, witness: Arc<dyn Witness>) -> Box<dyn Send> {
+        let held = Arc::new(Held(witness));
+        *self.0.lock() = Arc::downgrade(&held);
+        Box::new(held)
     }
 }
 
@@ -344,7 +376,7 @@ impl AddressSpace for FakeSpace {
 }
 
 /// An eventfd as a client has it.
-pub(super) fn event() -> std::os::fd::OwnedFd {
+pub(super) fn event() -> OwnedFd {
     eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()
 }
 

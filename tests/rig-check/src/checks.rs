@@ -261,7 +261,7 @@ fn unmap_quiesced(device: &Arc<Device>) -> Result<()> {
     space.map(gone, Access::Write)?;
     space.report(all)?;
     space.write_pages(&[258])?;
-    let _quiesced = space.attached.quiesce();
+    let _quiesced = space.quiesce();
     space.ioas.unmap(gone)?;
     equal("what has gone", &space.report(all)?, &[258])
 }

@@ -100,7 +100,7 @@ impl Track {
 
     /// The end: the device has stopped, a last report is read, and every page must be as it was copied.
     fn finish(&self, copies: &mut Copies) -> Result<()> {
-        let _quiesced = self.space.attached.quiesce();
+        let _quiesced = self.space.quiesce();
         copies.update(self)?;
         copies.compare(self, 0..self.pages)
     }

@@ -7,7 +7,7 @@ use iommufd_ioctls::IommuFd;
 use pagetrail_tracker::conformance::Rig;
 use pagetrail_tracker::{
     Access, AttachedDevice, DeviceKind, DeviceTracker, DirtyTracker, Ioas, Iova, IovaRange, KernelIoas,
-    Leaves, PageSize, ReportBitmap, TrackerError, WithoutTracker,
+    Leaves, PageSize, Quiesced, ReportBitmap, TrackerError, WithoutTracker, Witness,
 };
 use vfio_ioctls::VfioDevice;
 
@@ -32,9 +32,24 @@ pub(crate) enum Outcome {
     Refused,
 }
 
+/// Says that the device does nothing that it is not told to.
+#[derive(Debug)]
+struct Obedient;
+
+impl Witness for Obedient {
+    fn is_quiet(&self) -> bool {
+        true
+    }
+}
+
 impl Space {
     /// Bytes of [`Space::small`]'s memory.
     pub(crate) const LEN: u64 = 64 * MIB;
+
+    /// Tells the device nothing until what is returned is dropped.
+    pub(crate) fn quiesce(&self) -> Quiesced {
+        self.attached.quiesce(Arc::new(Obedient))
+    }
 
     /// With none of the memory mapped.
     pub(crate) fn empty(device: &Arc<Device>, memory: Memory, leaves: Leaves) -> Result<Self> {

@@ -11,6 +11,16 @@ use super::state::Core;
 use super::tracker::IommuTracker;
 use crate::Candidate;
 
+/// Knows whether a device that was [quiesced](AttachedDevice::quiesce) has stayed so.
+///
+/// A device leaves such a state without being led, too: whoever resets it has it run, and it may fail.
+pub trait Witness: Send + Sync + fmt::Debug {
+    /// Whether the device makes no DMA still. Once it may have made some, the answer is no until [`Quiesced`] is dropped.
+    ///
+    /// Called with the address space locked: by whoever unmaps, and for every unmap.
+    fn is_quiet(&self) -> bool;
+}
+
 /// A device attached to a [`KernelIoas`](super::KernelIoas), until this is dropped. Its memory stays mapped as long.
 pub struct AttachedDevice {
     core: Arc<Core>,
@@ -57,14 +67,17 @@ impl AttachedDevice {
 
     /// Says that the device makes no DMA from now on until what is returned is dropped.
     ///
-    /// To be called once the device has stopped, as by a migration state that has no DMA, and to be dropped before it may
-    /// start again. While every device is quiesced, what is unmapped is exactly as due as it was written.
+    /// To be called once the device has stopped, as by a migration state that has no DMA, and to be dropped before it is led
+    /// anywhere else. While every device is quiesced, and `witness` of each says so, what is unmapped is exactly as due as it was
+    /// written.
     #[must_use = "the device counts as one that writes as soon as it is dropped"]
-    pub fn quiesce(&self) -> Quiesced {
-        self.core.state.lock().page_tables.quiesce(self.key);
+    pub fn quiesce(&self, witness: Arc<dyn Witness>) -> Quiesced {
+        let held = Arc::clone(&witness);
+        self.core.state.lock().page_tables.quiesce(self.key, held);
         Quiesced {
             core: self.core.clone(),
             key: self.key,
+            witness,
         }
     }
 }
@@ -98,10 +111,11 @@ impl Drop for AttachedDevice {
 pub struct Quiesced {
     core: Arc<Core>,
     key: DeviceKey,
+    witness: Arc<dyn Witness>,
 }
 
 impl Drop for Quiesced {
     fn drop(&mut self) {
-        self.core.state.lock().page_tables.resume(self.key);
+        self.core.state.lock().page_tables.resume(self.key, &self.witness);
     }
 }

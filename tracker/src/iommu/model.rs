@@ -4,13 +4,16 @@
 //! on from where it is by the size of the entry it finds, clears the bit of all of it, and ends at a hole without an error.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use iommufd_ioctls::AttachHwpt;
 use rustix::io::Errno;
 
+use super::attached::Witness;
 use super::kernel::{Access, After, DirtyControl, Hold, Iommufd, Leaves, Memory, ObjectId, Tracking};
 use crate::IovaRange;
 
@@ -35,10 +38,29 @@ pub(super) enum Fault {
     NoLocking,
 }
 
-#[derive(Debug)]
+/// A call that something can happen in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    AllocPageTable,
+    Unmap,
+    Destroy,
+}
+
+/// What happens, once.
+type Event = Box<dyn FnOnce() + Send>;
+
 pub(super) struct Machine {
     control: Option<DirtyControl>,
     state: Mutex<State>,
+    events: Mutex<Vec<(Call, Event)>>,
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -69,8 +91,31 @@ struct PageTable {
 
 impl Machine {
     pub(super) fn new(control: Option<DirtyControl>) -> Arc<Self> {
-        let state = Mutex::new(State::default());
-        Arc::new(Self { control, state })
+        Arc::new(Self {
+            control,
+            state: Mutex::default(),
+            events: Mutex::default(),
+        })
+    }
+
+    /// Has `event` happen in the next `call`.
+    pub(super) fn have_happen(&self, call: Call, event: impl FnOnce() + Send + 'static) {
+        self.events
+            .lock()
+            .expect("no test has failed")
+            .push((call, Box::new(event)));
+    }
+
+    /// What is to happen in `call` does.
+    fn enter(&self, call: Call) {
+        let event = {
+            let mut events = self.events.lock().expect("no test has failed");
+            let due = events.iter().position(|(in_which, _)| *in_which == call);
+            due.map(|due| events.swap_remove(due).1)
+        };
+        if let Some(event) = event {
+            event();
+        }
     }
 
     pub(super) fn set_fault(&self, fault: Fault) {
@@ -175,6 +220,7 @@ impl Iommufd for Model {
         _ioas: ObjectId,
         control: Option<DirtyControl>,
     ) -> io::Result<ObjectId> {
+        self.0.enter(Call::AllocPageTable);
         let mut state = self.0.lock();
         let id = state.new_object();
         let mut dirty = BTreeSet::new();
@@ -196,6 +242,7 @@ impl Iommufd for Model {
     }
 
     fn destroy(&self, object: ObjectId) -> io::Result<()> {
+        self.0.enter(Call::Destroy);
         let mut state = self.0.lock();
         if state.page_tables.remove(&object).is_none() {
             state.areas.clear();
@@ -231,6 +278,7 @@ impl Iommufd for Model {
     }
 
     fn unmap(&self, _ioas: ObjectId, range: IovaRange) -> io::Result<()> {
+        self.0.enter(Call::Unmap);
         let mut state = self.0.lock();
         if state.has(Fault::UnmapFails) {
             return Err(Errno::BUSY.into());
@@ -293,6 +341,7 @@ pub(super) struct ModelDevice {
     /// Its number, which is its IOMMU's as well.
     pub(super) id: u32,
     attached: Mutex<Option<ObjectId>>,
+    was_reset: AtomicBool,
 }
 
 impl ModelDevice {
@@ -304,7 +353,13 @@ impl ModelDevice {
             machine: machine.clone(),
             id,
             attached: Mutex::new(None),
+            was_reset: AtomicBool::new(false),
         })
+    }
+
+    /// The host resets it, which has it run whatever it was led to.
+    pub(super) fn reset(&self) {
+        self.was_reset.store(true, Ordering::SeqCst);
     }
 
     /// Puts `value` into a page, if the device can write it. Returns whether it can.
@@ -325,6 +380,12 @@ impl ModelDevice {
         }
         state.memory.insert(page, value);
         true
+    }
+}
+
+impl Witness for ModelDevice {
+    fn is_quiet(&self) -> bool {
+        !self.was_reset.load(Ordering::SeqCst)
     }
 }
 

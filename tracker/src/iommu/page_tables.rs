@@ -1,7 +1,9 @@
 //! [`PageTables`]: the page tables of an address space, and the devices that use them.
 
 use std::io;
+use std::sync::Arc;
 
+use super::attached::Witness;
 use super::kernel::{After, DirtyControl, Iommufd, ObjectId, Tracking};
 use crate::IovaRange;
 use crate::found::Found;
@@ -30,8 +32,14 @@ pub(super) struct PageTable {
 #[derive(Debug)]
 struct Device {
     key: DeviceKey,
-    /// How many hold it quiesced.
-    quiesced: usize,
+    /// Of those that hold it quiesced.
+    witnesses: Vec<Arc<dyn Witness>>,
+}
+
+impl Device {
+    fn is_quiet(&self) -> bool {
+        !self.witnesses.is_empty() && self.witnesses.iter().all(|witness| witness.is_quiet())
+    }
 }
 
 impl PageTables {
@@ -57,7 +65,10 @@ impl PageTables {
     pub(super) fn add_device(&mut self, id: ObjectId) -> DeviceKey {
         let key = DeviceKey(self.next_device);
         self.next_device += 1;
-        let device = Device { key, quiesced: 0 };
+        let device = Device {
+            key,
+            witnesses: Vec::new(),
+        };
         let page_table = self.all.iter_mut().find(|page_table| page_table.id == id);
         page_table.expect("a page table of the list").devices.push(device);
         key
@@ -76,16 +87,21 @@ impl PageTables {
     }
 
     /// Adds one to those that hold the device quiesced.
-    pub(super) fn quiesce(&mut self, key: DeviceKey) {
+    pub(super) fn quiesce(&mut self, key: DeviceKey, witness: Arc<dyn Witness>) {
         if let Some(device) = self.device(key) {
-            device.quiesced += 1;
+            device.witnesses.push(witness);
         }
     }
 
     /// Takes one from those that hold the device quiesced.
-    pub(super) fn resume(&mut self, key: DeviceKey) {
-        if let Some(device) = self.device(key) {
-            device.quiesced -= 1;
+    pub(super) fn resume(&mut self, key: DeviceKey, witness: &Arc<dyn Witness>) {
+        let Some(device) = self.device(key) else { return };
+        let held = device
+            .witnesses
+            .iter()
+            .position(|held| Arc::ptr_eq(held, witness));
+        if let Some(held) = held {
+            device.witnesses.swap_remove(held);
         }
     }
 
@@ -94,10 +110,11 @@ impl PageTables {
         self.tracking().next().is_some()
     }
 
-    /// Whether a device may set dirty bits now.
-    pub(super) fn are_being_written(&self) -> bool {
+    /// Whether no device sets dirty bits, or has set any since it was quiesced.
+    pub(super) fn are_quiet(&self) -> bool {
         self.tracking()
-            .any(|page_table| page_table.devices.iter().any(|device| device.quiesced == 0))
+            .flat_map(|page_table| &page_table.devices)
+            .all(Device::is_quiet)
     }
 
     /// Switches tracking in all page tables; after an error those that were switched on are off again.

@@ -49,22 +49,24 @@ pub(super) struct Log {
     pub(super) lost: Option<String>,
 }
 
-/// Whether the dirty bits of a mapping are known to be all that there will be.
+/// The dirty bits of a mapping that goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LastBits {
-    Known,
+    /// What there was is kept.
+    Kept,
+    /// There may be more by the time it has gone.
     Unknown,
 }
 
 impl Core {
     /// Removes one mapping. What is due in it stays due.
     pub(super) fn unmap(&self, state: &mut State, range: &IovaRange, access: Access) -> io::Result<()> {
-        let last_bits = match access {
-            Access::Read => LastBits::Known,
-            Access::Write => self.keep_last_bits(state, range),
-        };
+        let is_logged = access == Access::Write && state.log.is_some() && state.page_tables.can_track();
+        let kept = is_logged && self.keep_last_bits(state, range) == LastBits::Kept;
         let result = self.kernel.unmap(self.ioas, *range);
-        if last_bits == LastBits::Unknown {
+        // Asked once nobody can write there any more: a device that has been made to run meanwhile runs still, since whoever leads
+        // it elsewhere has to wait for this lock first.
+        if is_logged && !(kept && state.page_tables.are_quiet()) {
             state.kept.mark(*range);
         }
         result?;
@@ -79,16 +81,13 @@ impl Core {
         self.freed.notify_all();
     }
 
-    /// Keeps the dirty bits of a mapping that goes, if nobody can set any more of them.
+    /// Keeps the dirty bits of a mapping that goes, if nobody sets any more of them.
     fn keep_last_bits(&self, state: &State, range: &IovaRange) -> LastBits {
-        if state.log.is_none() || !state.page_tables.can_track() {
-            return LastBits::Known;
-        }
-        if state.page_tables.are_being_written() {
+        if !state.page_tables.are_quiet() {
             return LastBits::Unknown;
         }
         match self.keep(state, &state.page_tables, range, After::Keep) {
-            Ok(()) => LastBits::Known,
+            Ok(()) => LastBits::Kept,
             Err(error) => {
                 tracing::warn!(%error, %range, "all that goes out of use counts as dirty");
                 LastBits::Unknown

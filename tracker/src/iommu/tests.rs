@@ -7,15 +7,15 @@ mod race;
 use std::fs::File;
 use std::sync::Arc;
 
-use super::model::{Fault, Machine, Model, ModelDevice, PAGE};
-use super::{Access, AttachedDevice, DirtyControl, IommuTracker, KernelIoas, Leaves};
+use super::model::{Call, Fault, Machine, Model, ModelDevice, PAGE};
+use super::{Access, AttachedDevice, DirtyControl, IommuTracker, KernelIoas, Leaves, Quiesced};
 use crate::conformance::{Rig, check_all};
 use crate::{DirtyTracker, IovaRange, PageSize, ReportBitmap, TrackerError};
 
 /// An address space, and a device attached to it.
 struct Bench {
     machine: Arc<Machine>,
-    ioas: KernelIoas,
+    ioas: Arc<KernelIoas>,
     device: Arc<ModelDevice>,
     attached: Option<AttachedDevice>,
 }
@@ -24,6 +24,7 @@ impl Bench {
     fn new(control: DirtyControl, leaves: Leaves) -> Self {
         let machine = Machine::new(Some(control));
         let ioas = KernelIoas::on(Box::new(Model(machine.clone())), leaves, PAGE).unwrap();
+        let ioas = Arc::new(ioas);
         let device = ModelDevice::new(&machine, 1);
         let attached = ioas.attach(device.clone(), 1).unwrap();
         Self {
@@ -52,6 +53,10 @@ impl Bench {
 
     fn attached(&self) -> &AttachedDevice {
         self.attached.as_ref().expect("the device is attached")
+    }
+
+    fn quiesce(&self) -> Quiesced {
+        self.attached().quiesce(self.device.clone())
     }
 
     /// The pages of `range` that are reported, by number.

@@ -163,6 +163,37 @@ fn a_device_that_is_reset_behind_the_relay_is_not_quiet_and_has_no_stream() {
 }
 
 #[test]
+fn a_device_that_the_host_resets_is_quiet_to_nobody_though_it_is_not_asked() {
+    let rig = rig(1);
+    for state in [MigState::Stop, MigState::StopCopy, MigState::Resuming] {
+        rig.relay.set_state(state).unwrap();
+        assert!(rig.place.is_quiet());
+        rig.device.reset().unwrap();
+        assert!(!rig.place.is_quiet(), "{state}");
+        rig.relay.follow();
+        assert!(!rig.place.is_held(), "{state}");
+    }
+}
+
+#[test]
+fn a_device_is_not_held_quiet_while_it_is_led_from_one_state_to_another() {
+    let rig = rig(1);
+    rig.relay.set_state(MigState::Stop).unwrap();
+    let (place, held) = (Arc::clone(&rig.place), Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&held);
+    rig.device.at_change(move || seen.lock().push(place.is_held()));
+    for state in [
+        MigState::StopCopy,
+        MigState::Stop,
+        MigState::Resuming,
+        MigState::Running,
+    ] {
+        rig.relay.set_state(state).unwrap();
+    }
+    assert_eq!(*held.lock(), [false; 4]);
+}
+
+#[test]
 fn a_device_whose_driver_fails_is_where_the_driver_says() {
     let rig = rig(1);
     rig.relay.set_state(MigState::Stop).unwrap();

@@ -24,13 +24,40 @@ fn what_is_unmapped_once_all_devices_are_quiesced_is_as_due_as_it_was_written() 
     bench.map(pages(0, 4));
     bench.start(&[pages(0, 100)]);
     bench.write([1]);
-    let quiesced = bench.attached().quiesce();
+    let quiesced = bench.quiesce();
     bench.ioas.unmap(pages(0, 4)).unwrap();
     assert_eq!(bench.report(pages(0, 100)), [1]);
     drop(quiesced);
     bench.map(pages(0, 4));
     bench.ioas.unmap(pages(0, 4)).unwrap();
     assert_eq!(bench.report(pages(0, 100)).len(), 4, "the device can write again");
+}
+
+#[test]
+fn what_is_unmapped_after_a_quiesced_device_was_reset_is_due_as_a_whole() {
+    let bench = Bench::small();
+    bench.map(pages(0, 4));
+    bench.start(&[pages(0, 4)]);
+    let _quiesced = bench.quiesce();
+    bench.device.reset();
+    bench.write([1]);
+    bench.ioas.unmap(pages(0, 4)).unwrap();
+    assert_eq!(bench.report(pages(0, 4)), [0, 1, 2, 3]);
+}
+
+#[test]
+fn what_a_device_writes_that_is_reset_during_an_unmap_is_not_lost() {
+    let bench = Bench::small();
+    bench.map(pages(0, 4));
+    bench.start(&[pages(0, 4)]);
+    let _quiesced = bench.quiesce();
+    let device = bench.device.clone();
+    bench.machine.have_happen(Call::Unmap, move || {
+        device.reset();
+        assert!(device.write(2, 1), "it is mapped still");
+    });
+    bench.ioas.unmap(pages(0, 4)).unwrap();
+    assert!(bench.report(pages(0, 4)).contains(&2));
 }
 
 #[test]
@@ -45,7 +72,7 @@ fn one_device_that_can_write_is_enough() {
     );
     bench.map(pages(0, 4));
     bench.start(&[pages(0, 4)]);
-    let (_first, twice) = (bench.attached().quiesce(), bench.attached().quiesce());
+    let (_first, twice) = (bench.quiesce(), bench.quiesce());
     drop(twice);
     bench.ioas.unmap(pages(0, 4)).unwrap();
     assert_eq!(bench.report(pages(0, 4)).len(), 4);
@@ -147,7 +174,7 @@ fn a_device_whose_iommu_has_no_dirty_bits_has_no_tracker() {
     bench.map(pages(0, 4));
     bench.start(&[pages(0, 4)]);
     assert_eq!(bench.machine.times_enabled(), 1);
-    let _quiesced = bench.attached().quiesce();
+    let _quiesced = bench.quiesce();
     bench.ioas.unmap(pages(0, 4)).unwrap();
     assert!(
         bench.report(pages(0, 4)).is_empty(),
@@ -204,7 +231,7 @@ fn bits_that_cannot_be_read_before_an_unmap_make_all_of_it_due() {
     bench.map(pages(0, 4));
     bench.start(&[pages(0, 4)]);
     bench.write([1]);
-    let _quiesced = bench.attached().quiesce();
+    let _quiesced = bench.quiesce();
     bench.machine.set_fault(Fault::ReadFails);
     bench.ioas.unmap(pages(0, 4)).unwrap();
     bench.machine.clear_faults();

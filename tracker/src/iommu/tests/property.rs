@@ -80,7 +80,7 @@ impl Subject {
             Step::Peek(range) => self.peek(*range)?,
             Step::Start(ranges) => self.start(ranges),
             Step::Stop => self.stop(),
-            Step::Quiesce => self.quiesced = Some(self.bench.attached().quiesce()),
+            Step::Quiesce => self.quiesced = Some(self.bench.quiesce()),
             Step::Resume => self.quiesced = None,
             Step::Reattach => self.reattach(),
         }
