@@ -100,9 +100,13 @@ impl Drop for AttachedDevice {
             tracing::error!(%error, "a device is not detached from its address space");
             return;
         }
-        if let Some(page_table) = state.page_tables.remove_device(self.key) {
-            self.core.destroy_page_table(&state, page_table);
-        }
+        let Some(page_table) = state.page_tables.remove_device(self.key) else {
+            return;
+        };
+        let page_table = self.core.keep_bits_of(&state, page_table);
+        drop(state);
+        // The kernel takes out of it all that is mapped, while nobody waits.
+        self.core.destroy(page_table);
     }
 }
 

@@ -13,7 +13,7 @@ use super::error::IommuError;
 use super::host::Host;
 use super::kernel::{Access, DirtyControl, Iommufd, Leaves, Memory, ObjectId, Tracking};
 use super::mappings::Mappings;
-use super::page_tables::PageTables;
+use super::page_tables::{DeviceKey, PageTables};
 use super::state::{Core, State};
 use super::tracker::IommuTracker;
 use crate::granules::Granules;
@@ -168,38 +168,42 @@ impl KernelIoas {
     /// [`IommuError`]; the device is not attached then.
     pub fn attach(&self, device: Arc<dyn AttachHwpt>, iommufd_id: u32) -> Result<AttachedDevice, IommuError> {
         let id = ObjectId(iommufd_id);
-        let core = &self.core;
-        let mut state = core.state.lock();
-        let control = core.kernel.dirty_control(id).map_err(IommuError::HardwareInfo)?;
+        let control = self.core.kernel.dirty_control(id);
+        let control = control.map_err(IommuError::HardwareInfo)?;
+        let key = match self.attach_to_shared(&*device, control) {
+            Some(key) => key,
+            None => self.attach_alone(&*device, id, control)?,
+        };
+        let tracker = control.map(|control| (self.tracker.clone(), control));
+        Ok(AttachedDevice::new(self.core.clone(), device, key, tracker))
+    }
+
+    /// Attaches a device to a page table that there is, if it can have one of them.
+    fn attach_to_shared(&self, device: &dyn AttachHwpt, control: Option<DirtyControl>) -> Option<DeviceKey> {
+        let mut state = self.core.state.lock();
         let shared = state
             .page_tables
             .all()
             .iter()
             .filter(|page_table| page_table.control == control)
             .find(|page_table| device.attach_hwpt(page_table.id.0).is_ok())
-            .map(|page_table| page_table.id);
-        let page_table = match shared {
-            Some(page_table) => Ok(page_table),
-            None => self.attach_alone(&mut state, &*device, id, control),
-        }?;
-        let key = state.page_tables.add_device(page_table);
-        let tracker = control.map(|control| (self.tracker.clone(), control));
-        drop(state);
-        Ok(AttachedDevice::new(core.clone(), device, key, tracker))
+            .map(|page_table| page_table.id)?;
+        Some(state.page_tables.add_device(shared))
     }
 
     /// Attaches a device to a page table made for it.
     fn attach_alone(
         &self,
-        state: &mut State,
         device: &dyn AttachHwpt,
         id: ObjectId,
         control: Option<DirtyControl>,
-    ) -> Result<ObjectId, IommuError> {
+    ) -> Result<DeviceKey, IommuError> {
         let (kernel, ioas) = (&self.core.kernel, self.core.ioas);
+        // The kernel fills it with all that is mapped, while nobody waits: without a device it has nothing to tell.
         let page_table = kernel
             .alloc_page_table(id, ioas, control)
             .map_err(IommuError::Attach)?;
+        let mut state = self.core.state.lock();
         // It tracks, if the others do, before the device can write.
         let tracking = match (control, &state.log) {
             (Some(_), Some(_)) => kernel
@@ -207,11 +211,14 @@ impl KernelIoas {
                 .map_err(IommuError::Track),
             _ => Ok(()),
         };
-        tracking
-            .and_then(|()| device.attach_hwpt(page_table.0).map_err(IommuError::Attach))
-            .inspect_err(|_| drop(kernel.destroy(page_table)))?;
+        let attached = tracking.and_then(|()| device.attach_hwpt(page_table.0).map_err(IommuError::Attach));
+        if let Err(error) = attached {
+            drop(state);
+            self.core.destroy(page_table);
+            return Err(error);
+        }
         state.page_tables.add(page_table, control);
-        Ok(page_table)
+        Ok(state.page_tables.add_device(page_table))
     }
 
     #[cfg(all(test, not(loom)))]

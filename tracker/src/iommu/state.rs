@@ -1,8 +1,9 @@
 //! [`Core`]: what an address space, its devices and its tracker share.
 //!
 //! One lock is held over every step that must not come between another one's: reading bits, unmapping, switching
-//! tracking, attaching and detaching. Mapping, which pins memory and takes long, goes without: until a new mapping is in the
-//! list its bits are not read, and stay where they are.
+//! tracking, attaching and detaching. What takes the kernel long goes without: mapping, which pins memory (until a new mapping is
+//! in the list its bits are not read, and stay where they are), and filling and emptying a page table that has no device. Under
+//! the lock an unmap takes as long as what it unmaps is large, and a read as what it reads.
 
 use std::io;
 
@@ -95,8 +96,8 @@ impl Core {
         }
     }
 
-    /// Destroys a page table that no device uses. What is due in it stays due.
-    pub(super) fn destroy_page_table(&self, state: &State, page_table: PageTable) {
+    /// Keeps what is due in a page table that no device uses, which is to be [destroyed](Self::destroy).
+    pub(super) fn keep_bits_of(&self, state: &State, page_table: PageTable) -> ObjectId {
         let id = page_table.id;
         let has_bits = state.log.is_some() && page_table.control.is_some();
         let gone = PageTables::of(page_table);
@@ -106,7 +107,12 @@ impl Core {
                 state.kept.mark(range);
             }
         }
-        if let Err(error) = self.kernel.destroy(id) {
+        id
+    }
+
+    /// Destroys a page table that is in no list. What is mapped in it is the same as before.
+    pub(super) fn destroy(&self, page_table: ObjectId) {
+        if let Err(error) = self.kernel.destroy(page_table) {
             tracing::warn!(%error, "a page table that nobody uses is not destroyed");
         }
     }

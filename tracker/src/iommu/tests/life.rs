@@ -182,6 +182,41 @@ fn a_device_whose_iommu_has_no_dirty_bits_has_no_tracker() {
     );
 }
 
+/// Has memory be unmapped by another thread while the kernel is in `call`, and returns whether it could be.
+fn unmapped_during(bench: &Bench, call: Call, range: IovaRange) -> std::sync::mpsc::Receiver<bool> {
+    let (done, ended) = std::sync::mpsc::channel();
+    let ioas = bench.ioas.clone();
+    bench.machine.have_happen(call, move || {
+        let (unmapped, is_unmapped) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            ioas.unmap(range).unwrap();
+            unmapped.send(()).unwrap();
+        });
+        let in_time = is_unmapped.recv_timeout(Duration::from_secs(10)).is_ok();
+        done.send(in_time).unwrap();
+    });
+    ended
+}
+
+#[test]
+fn nobody_waits_while_the_kernel_fills_or_empties_a_page_table() {
+    let bench = Bench::small();
+    for first in [0, 4] {
+        bench.map(pages(first, 4));
+    }
+    bench.start(&[pages(0, 8)]);
+    let other = ModelDevice::new(&bench.machine, 2);
+    let during = unmapped_during(&bench, Call::AllocPageTable, pages(0, 4));
+    let attached = bench.ioas.attach(other.clone(), 2).unwrap();
+    assert!(during.recv().unwrap(), "while a page table was filled");
+    assert_eq!(bench.report(pages(0, 8)), [0, 1, 2, 3]);
+    assert!(other.write(5, 1), "what is mapped still");
+    let during = unmapped_during(&bench, Call::Destroy, pages(4, 4));
+    drop(attached);
+    assert!(during.recv().unwrap(), "while a page table was emptied");
+    assert_eq!(bench.report(pages(0, 8)), [4, 5, 6, 7]);
+}
+
 #[test]
 fn further_ranges_do_not_switch_tracking_on_again() {
     let bench = Bench::small();
