@@ -35,7 +35,6 @@
 //! It knows no guest memory and no mappings (bits are keyed by [`Iova`] and outlive an unmap), speaks no protocol, and
 //! starts no threads.
 
-mod assume_dirty;
 mod barrier;
 mod bitmap;
 #[cfg(feature = "conformance")]

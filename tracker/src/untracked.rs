@@ -1,32 +1,39 @@
 //! [`Untracked`]: stands in an address space for a device that nothing tracks.
-//!
-//! A log without what the device writes would call pages clean that are not, so none begins as long as the device is there.
 
 use std::sync::Arc;
 
+use crate::sync::Mutex;
 use crate::{
-    Capabilities, DirtyTracker, IovaRange, PageSize, PageSizes, PeekSupport, RangeControl, RangeUpdate,
-    ReportBitmap, TrackerError, TrackerKind,
+    Capabilities, DirtyTracker, IovaRange, PageSize, PageSizes, PeekSupport, RangeControl, RangeSet,
+    RangeUpdate, ReportBitmap, TrackerError, TrackerKind,
 };
 
-/// Refuses to start.
+/// The tracker of a device that has none.
 #[derive(Debug)]
-pub(crate) struct Untracked {
-    device: Arc<str>,
+pub(crate) enum Untracked {
+    /// Refuses to start: a log without what the device of this name writes would call pages clean that are not.
+    BlocksLog(Arc<str>),
+    /// Reports every page of the ranges that are started, always, so that a migration sends them all again once the device has
+    /// stopped.
+    AllDirty(Mutex<RangeSet>),
 }
 
 impl Untracked {
-    /// For the device of that name.
-    pub(crate) fn new(device: &str) -> Self {
-        Self {
-            device: device.into(),
-        }
+    pub(crate) fn blocks_log(device: &str) -> Self {
+        Self::BlocksLog(device.into())
+    }
+
+    pub(crate) fn all_dirty() -> Self {
+        Self::AllDirty(Mutex::new(RangeSet::default()))
     }
 }
 
 impl DirtyTracker for Untracked {
     fn kind(&self) -> TrackerKind {
-        TrackerKind::Untracked
+        match self {
+            Self::BlocksLog(_) => TrackerKind::Untracked,
+            Self::AllDirty(_) => TrackerKind::AssumeDirty,
+        }
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -39,11 +46,18 @@ impl DirtyTracker for Untracked {
         }
     }
 
-    fn start(&self, _ranges: &[IovaRange], _page_size: PageSize) -> Result<(), TrackerError> {
-        Err(TrackerError::Untracked(self.device.clone()))
+    fn start(&self, ranges: &[IovaRange], _page_size: PageSize) -> Result<(), TrackerError> {
+        match self {
+            Self::BlocksLog(device) => return Err(TrackerError::Untracked(device.clone())),
+            Self::AllDirty(started) => *started.lock() = RangeSet::disjoint(ranges)?,
+        }
+        Ok(())
     }
 
     fn stop(&self) -> Result<(), TrackerError> {
+        if let Self::AllDirty(started) = self {
+            *started.lock() = RangeSet::default();
+        }
         Ok(())
     }
 
@@ -52,6 +66,12 @@ impl DirtyTracker for Untracked {
     }
 
     fn peek(&self, report: &mut ReportBitmap<'_>) -> Result<(), TrackerError> {
-        Err(TrackerError::NotStarted(report.range()))
+        match self {
+            Self::AllDirty(started) if started.lock().contains(&report.range()) => {
+                report.mark(report.range());
+                Ok(())
+            }
+            _ => Err(TrackerError::NotStarted(report.range())),
+        }
     }
 }

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::assume_dirty::AssumeDirty;
 use crate::untracked::Untracked;
 use crate::{DirtyTracker, LogError, RangeControl, SoftwareTracker};
 
@@ -186,10 +185,10 @@ pub(super) fn select(
             (Candidate::Tracker(tracker), _, _) => (Selection::PageTable, tracker.clone()),
             (Candidate::Missing(_), Candidate::Tracker(tracker), _) => (Selection::Device, tracker.clone()),
             (Candidate::Missing(_), Candidate::Missing(_), WithoutTracker::AssumeDirty) => {
-                (Selection::AssumeDirty, Arc::new(AssumeDirty::new()))
+                (Selection::AssumeDirty, Arc::new(Untracked::all_dirty()))
             }
             (Candidate::Missing(_), Candidate::Missing(_), WithoutTracker::BlockLog) => {
-                (Selection::Untracked, Arc::new(Untracked::new(name)))
+                (Selection::Untracked, Arc::new(Untracked::blocks_log(name)))
             }
             (Candidate::Missing(page_table), Candidate::Missing(own), WithoutTracker::Refuse) => {
                 return Err(SelectionError::NoTracker {
