@@ -51,6 +51,12 @@ impl Share {
         Self::within(&PROCESS, usize::MAX / 2)
     }
 
+    /// A share of a test's own.
+    #[cfg(test)]
+    pub(crate) fn of_its_own(mappings: u64, bytes: u64) -> Self {
+        Self::within(Box::leak(Box::new(Limits::new(mappings, bytes))), usize::MAX / 2)
+    }
+
     fn within(limits: &'static Limits, vms: usize) -> Self {
         let parts = 2 * vms.max(1) as u64;
         let quota = |counter: &'static Counter| Quota::new(counter, counter.limit / parts);

@@ -17,7 +17,7 @@ use crate::guest::{self, AllowedFiles, MAX_MAPPINGS, MapRefusal, MapRequest, Res
 /// How long the unmaps of other connections are waited for. Shorter than the 5 s after which QEMU gives a message up.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The mappings of one connection. What is left of them is unmapped when this is dropped.
+/// The mappings of one connection. What is left of them is unmapped when this is dropped, or left to the VM if the kernel refuses.
 #[derive(Debug)]
 pub(super) struct Mappings {
     memory: Arc<VmMemory>,
@@ -36,7 +36,7 @@ struct Mapping {
 #[derive(Debug)]
 enum Backing {
     /// The VM's memory has it.
-    Memory { _reservation: Reservation },
+    Memory(Reservation),
     /// Nothing that can be reached: the mapping came without a file.
     Unreachable,
 }
@@ -122,10 +122,7 @@ impl Mappings {
                     access: access(request.access),
                 };
                 self.memory.map(range, &File::from(fd), content, PATIENCE)?;
-                let backing = Backing::Memory {
-                    _reservation: reservation,
-                };
-                (backing, Reach::Reachable)
+                (Backing::Memory(reservation), Reach::Reachable)
             }
         };
         mine.insert(range.start().get(), Mapping { range, backing });
@@ -167,7 +164,7 @@ impl Mappings {
 
     fn release(&self, mapping: &Mapping) -> Result<(), MappingError> {
         match mapping.backing {
-            Backing::Memory { .. } => Ok(self.memory.unmap(mapping.range)?),
+            Backing::Memory(_) => Ok(self.memory.unmap(mapping.range)?),
             Backing::Unreachable => Ok(()),
         }
     }
@@ -175,8 +172,13 @@ impl Mappings {
 
 impl Drop for Mappings {
     fn drop(&mut self) {
-        if let Err(error) = self.unmap_all() {
-            tracing::error!(%error, "guest memory is not given back");
+        for Mapping { range, backing } in std::mem::take(self.mine.get_mut()).into_values() {
+            let Backing::Memory(reservation) = backing else {
+                continue;
+            };
+            if let Err(error) = self.memory.leave(range, reservation) {
+                tracing::error!(%error, "guest memory is not given back before the VM's last client has gone");
+            }
         }
     }
 }

@@ -5,6 +5,9 @@
 //! - the same memory at the same addresses is mapped once, and goes with the last connection that has it;
 //! - a mapping in whose way others are waits for their connections to take them away, but not for ever.
 //!
+//! What the kernel does not unmap when its last connection goes stays here, with what it takes of the VM's share, as long as the VM has
+//! clients.
+//!
 //! A device can therefore still reach what its own client has unmapped and another device's client has not, which follows at once in
 //! any client that unmaps memory for all devices of a VM. What it writes there until then is reported.
 
@@ -17,15 +20,16 @@ use std::time::{Duration, Instant};
 use pagetrail_tracker::{Access, IommuError, IovaRange, KernelIoas};
 use parking_lot::{Condvar, Mutex};
 
+use crate::guest::Reservation;
+
 /// The calls of the address space itself.
 pub(super) trait AddressSpace: Send + Sync + fmt::Debug {
-    /// See [`KernelIoas::map_when_free`].
+    /// See [`KernelIoas::map_when_free`]; `file` has the content.
     fn map(
         &self,
         range: IovaRange,
         file: &File,
-        offset: u64,
-        access: Access,
+        content: Content,
         patience: Duration,
     ) -> Result<(), IommuError>;
 
@@ -38,8 +42,7 @@ impl AddressSpace for KernelIoas {
         &self,
         range: IovaRange,
         file: &File,
-        offset: u64,
-        access: Access,
+        Content { offset, access, .. }: Content,
         patience: Duration,
     ) -> Result<(), IommuError> {
         self.map_when_free(range, file, offset, access, patience)
@@ -74,6 +77,8 @@ pub(super) struct Content {
 struct Mapped {
     content: Content,
     phase: Phase,
+    /// What connections took for it that have gone without it.
+    left_behind: Vec<Reservation>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -111,9 +116,7 @@ impl VmMemory {
             return Ok(());
         }
         let patience = deadline.saturating_duration_since(Instant::now());
-        let made = self
-            .space
-            .map(range, file, content.offset, content.access, patience);
+        let made = self.space.map(range, file, content, patience);
         let mut mapped = self.mapped.lock();
         match &made {
             Ok(()) => {
@@ -133,13 +136,18 @@ impl VmMemory {
         loop {
             match mapped.get_mut(&key(range)) {
                 None => {
-                    let phase = Phase::Making;
-                    mapped.insert(key(range), Mapped { content, phase });
+                    let making = Mapped {
+                        content,
+                        phase: Phase::Making,
+                        left_behind: Vec::new(),
+                    };
+                    mapped.insert(key(range), making);
                     return Ok(Joined::None);
                 }
                 Some(Mapped {
                     content: there,
                     phase: Phase::Made(holders),
+                    ..
                 }) if *there == content => {
                     *holders += 1;
                     return Ok(Joined::Another);
@@ -160,7 +168,25 @@ impl VmMemory {
     ///
     /// As of [`KernelIoas::unmap`]; the connection has the mapping still.
     pub(super) fn unmap(&self, range: IovaRange) -> Result<(), IommuError> {
+        self.let_go(&mut self.mapped.lock(), range)
+    }
+
+    /// Ends the part of a connection that goes, which took `reservation` for it.
+    ///
+    /// # Errors
+    ///
+    /// As of [`KernelIoas::unmap`]; the mapping stays, and the reservation with it.
+    pub(super) fn leave(&self, range: IovaRange, reservation: Reservation) -> Result<(), IommuError> {
         let mut mapped = self.mapped.lock();
+        let result = self.let_go(&mut mapped, range);
+        if let (Err(_), Some(mapping)) = (&result, mapped.get_mut(&key(range))) {
+            mapping.left_behind.push(reservation);
+            mapping.phase = Phase::Made(0);
+        }
+        result
+    }
+
+    fn let_go(&self, mapped: &mut BTreeMap<(u64, u64), Mapped>, range: IovaRange) -> Result<(), IommuError> {
         match mapped.get_mut(&key(range)).map(|mapping| &mut mapping.phase) {
             Some(Phase::Made(holders)) if *holders > 1 => {
                 *holders -= 1;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
 use super::kernel::{Area, Device, DeviceInfo, IrqData, MigrationFile, Region, SetIrqs};
-use super::memory::AddressSpace;
+use super::memory::{AddressSpace, Content};
 use super::migration::Place;
 use crate::irq::{IrqAction, IrqInfo};
 use crate::migration::PrecopyInfo;
@@ -337,6 +338,8 @@ pub(super) struct FakeSpace {
     freed: Condvar,
     /// The next map fails with this.
     pub(super) next_failure: Mutex<Option<Errno>>,
+    /// Nothing is unmapped.
+    pub(super) keeps_all: AtomicBool,
 }
 
 impl AddressSpace for FakeSpace {
@@ -344,8 +347,7 @@ impl AddressSpace for FakeSpace {
         &self,
         range: IovaRange,
         _file: &File,
-        _offset: u64,
-        access: Access,
+        content: Content,
         patience: Duration,
     ) -> Result<(), IommuError> {
         if let Some(errno) = self.next_failure.lock().take() {
@@ -364,11 +366,15 @@ impl AddressSpace for FakeSpace {
                 return Err(IommuError::Mapped(range));
             }
         }
-        mapped.push((range, access));
+        mapped.push((range, content.access));
         Ok(())
     }
 
     fn unmap(&self, range: IovaRange) -> Result<(), IommuError> {
+        if self.keeps_all.load(Ordering::Relaxed) {
+            let source = Errno::BUSY.into();
+            return Err(IommuError::Unmap { range, source });
+        }
         self.mapped.lock().retain(|(other, _)| *other != range);
         self.freed.notify_all();
         Ok(())

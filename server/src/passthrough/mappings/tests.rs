@@ -1,6 +1,7 @@
 //! Mappings of several connections in one address space.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use pagetrail_tracker::Iova;
@@ -41,11 +42,11 @@ impl Rig {
     }
 
     fn connection(&self) -> Mappings {
-        Mappings::new(
-            Arc::clone(&self.memory),
-            AllowedFiles::TmpfsAndHugetlbfs,
-            Share::of_the_rest(),
-        )
+        self.connection_with(Share::of_the_rest())
+    }
+
+    fn connection_with(&self, share: Share) -> Mappings {
+        Mappings::new(Arc::clone(&self.memory), AllowedFiles::TmpfsAndHugetlbfs, share)
     }
 
     fn mapped(&self) -> usize {
@@ -114,6 +115,52 @@ fn a_mapping_that_fails_leaves_nothing_behind() {
     let refused = connection.map(request(0, 8, Some(&file))).unwrap_err();
     assert_eq!(refused.errno(), Errno::FAULT);
     connection.map(request(0, 8, Some(&file))).expect("the next try");
+}
+
+#[test]
+fn what_the_kernel_keeps_when_a_connection_goes_counts_until_the_vm_has_no_clients() {
+    let rig = Rig::new();
+    let share = Share::of_its_own(2, 16 * PAGE);
+    let (one, other) = (
+        rig.connection_with(share.clone()),
+        rig.connection_with(share.clone()),
+    );
+    let file = memory(8);
+    one.map(request(0, 8, Some(&file))).unwrap();
+    rig.space.keeps_all.store(true, Ordering::Relaxed);
+    drop(one);
+    other
+        .map(request(0, 8, Some(&file)))
+        .expect("the same memory, which is mapped");
+    let refused = other.map(request(8, 8, Some(&file))).unwrap_err();
+    assert!(
+        matches!(refused, MappingError::Refused(MapRefusal::TooMany)),
+        "{refused}"
+    );
+    drop(other);
+    assert!(share.take(PAGE).is_err(), "what both had is mapped still");
+    drop(rig);
+    share.take(16 * PAGE).expect("the VM's memory has gone");
+}
+
+#[test]
+fn what_the_kernel_kept_is_given_back_once_it_lets_go() {
+    let rig = Rig::new();
+    let share = Share::of_its_own(2, 16 * PAGE);
+    let (one, other) = (
+        rig.connection_with(share.clone()),
+        rig.connection_with(share.clone()),
+    );
+    let file = memory(8);
+    one.map(request(0, 8, Some(&file))).unwrap();
+    rig.space.keeps_all.store(true, Ordering::Relaxed);
+    drop(one);
+    rig.space.keeps_all.store(false, Ordering::Relaxed);
+    other.map(request(0, 8, Some(&file))).unwrap();
+    other.unmap(0, 8 * PAGE).unwrap();
+    assert_eq!(rig.mapped(), 0);
+    let _one = share.take(8 * PAGE).unwrap();
+    share.take(8 * PAGE).expect("all of it is there again");
 }
 
 #[test]
