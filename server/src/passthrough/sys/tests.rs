@@ -1,11 +1,25 @@
 //! Structures and numbers, compared with what bindgen has made of the kernel's header.
 
+use std::fs::File;
+use std::io;
 use std::mem::offset_of;
+use std::time::Duration;
 
 use vfio_bindings::bindings::vfio as abi;
 
-use super::*;
-use crate::wire::feature::MIGRATION_FLAGS;
+use super::cdev::sparse_areas;
+use super::data_file::DataFile;
+use super::ioctl::{Request, call};
+use super::layout::{Attach, Bind, Detach, LoggingControl, LoggingReport};
+use crate::passthrough::kernel::{Area, MigrationFile};
+use crate::wire::feature::{
+    Feature, FeatureOps, LoggingRange, MIGRATION_FLAGS, Migration, MigrationDataSize, MigrationState, number,
+};
+use crate::wire::irq::{IrqInfo as IrqInfoLayout, IrqSet, SetFlags};
+use crate::wire::region::{
+    DeviceFlags, DeviceInfo as DeviceInfoLayout, RegionFlags, RegionInfo, SPARSE_MMAP, SparseArea, SparseMmap,
+};
+use crate::wire::{bytes, migration};
 
 /// Checks that fields are where the kernel has them.
 macro_rules! same_layout {
@@ -179,14 +193,12 @@ fn migration_data_that_does_not_come_is_not_waited_for_for_ever() {
     let (reader, writer) = io::pipe().unwrap();
     let (done, ended) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let file = DataFile::new(reader.into(), Duration::from_millis(10));
+        let again = reader.try_clone().unwrap();
+        let file = DataFile::with_patience(reader.into(), Duration::from_millis(10));
         let mut out = [0; 8];
         done.send((file.read(&mut out).map_err(|error| error.kind()), out))
             .unwrap();
-        let file = DataFile {
-            patience: Duration::from_mins(1),
-            ..file
-        };
+        let file = DataFile::with_patience(again.into(), Duration::from_mins(1));
         done.send((file.read(&mut out).map_err(|error| error.kind()), out))
             .unwrap();
     });
@@ -201,7 +213,7 @@ fn a_driver_that_does_not_take_data_is_not_waited_for_for_ever() {
     let (_reader, writer) = io::pipe().unwrap();
     let (done, ended) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let file = DataFile::new(writer.into(), Duration::from_millis(10));
+        let file = DataFile::with_patience(writer.into(), Duration::from_millis(10));
         while file.write(&[0; 4096]).is_ok() {}
         done.send(()).unwrap();
     });
