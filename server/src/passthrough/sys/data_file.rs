@@ -39,7 +39,7 @@ impl DataFile {
         Self { file, patience }
     }
 
-    /// Repeats what would block until the file is ready for it, but not for ever.
+    /// Repeats what would block until the file is ready for it, but not for ever: one that is always ready may still have nothing.
     pub(super) fn patiently<T>(
         &self,
         ready: PollFlags,
@@ -52,6 +52,9 @@ impl DataFile {
                 result => return Ok(result?),
             }
             let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Errno::AGAIN.into());
+            }
             let mut file = [PollFd::new(&self.file, ready)];
             let left = Timespec::try_from(left).map_err(io::Error::other)?;
             if retry_on_intr(|| poll(&mut file, Some(&left)))? == 0 {

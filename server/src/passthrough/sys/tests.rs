@@ -5,6 +5,8 @@ use std::io;
 use std::mem::offset_of;
 use std::time::Duration;
 
+use rustix::event::PollFlags;
+use rustix::io::Errno;
 use vfio_bindings::bindings::vfio as abi;
 
 use super::cdev::sparse_areas;
@@ -218,4 +220,17 @@ fn a_driver_that_does_not_take_data_is_not_waited_for_for_ever() {
         done.send(()).unwrap();
     });
     ended.recv_timeout(Duration::from_secs(30)).expect("it ends");
+}
+
+#[test]
+fn a_driver_that_is_always_ready_and_never_has_anything_is_not_asked_for_ever() {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let always_ready = File::open("/dev/zero").unwrap();
+        let file = DataFile::with_patience(always_ready.into(), Duration::from_millis(10));
+        let read = file.patiently(PollFlags::IN, |_| Err::<usize, _>(Errno::AGAIN));
+        done.send(read.map_err(|error| error.kind())).unwrap();
+    });
+    let ended = ended.recv_timeout(Duration::from_secs(30)).expect("it ends");
+    assert_eq!(ended, Err(io::ErrorKind::WouldBlock));
 }
