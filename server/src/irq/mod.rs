@@ -33,6 +33,7 @@ mod watchdog;
 use std::sync::Arc;
 
 pub use interrupts::Interrupts;
+pub(crate) use request::INFO_NORESIZE;
 pub use request::{IrqAction, IrqData, IrqError, IrqIndex, IrqInfo, SetIrqs};
 
 use lines::Lines;

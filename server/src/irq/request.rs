@@ -10,6 +10,8 @@ pub(super) const INFO_EVENTFD: u32 = 1 << 0;
 pub(super) const INFO_MASKABLE: u32 = 1 << 1;
 /// `VFIO_IRQ_INFO_AUTOMASKED`: masked by being signalled.
 pub(super) const INFO_AUTOMASKED: u32 = 1 << 2;
+/// `VFIO_IRQ_INFO_NORESIZE`: as many vectors as the first request names, until the index is disabled.
+pub(crate) const INFO_NORESIZE: u32 = 1 << 3;
 
 /// A kind of interrupt, `VFIO_PCI_*_IRQ_INDEX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

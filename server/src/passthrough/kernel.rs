@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use crate::irq::{IrqAction, IrqInfo};
 use crate::migration::PrecopyInfo;
@@ -56,8 +56,8 @@ pub(super) enum IrqData<'a> {
     None,
     /// A byte for each interrupt.
     Bool(&'a [u8]),
-    /// An eventfd for each interrupt, or none for any.
-    Eventfds(&'a [OwnedFd]),
+    /// For each interrupt an eventfd, or that it has none any more.
+    Eventfds(&'a [Option<BorrowedFd<'a>>]),
 }
 
 /// A device that is bound to an iommufd.
@@ -71,7 +71,7 @@ pub(super) trait Device: Send + Sync + fmt::Debug {
     /// `VFIO_DEVICE_GET_IRQ_INFO`.
     fn irq(&self, index: u32) -> io::Result<IrqInfo>;
 
-    /// `VFIO_DEVICE_SET_IRQS`.
+    /// `VFIO_DEVICE_SET_IRQS`. `ENOSPC` if the host has not as many interrupts for the device.
     fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<()>;
 
     /// `VFIO_DEVICE_RESET`.

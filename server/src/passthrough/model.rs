@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use super::kernel::{Area, Device, DeviceInfo, IrqData, MigrationFile, Region, SetIrqs};
 use super::memory::{AddressSpace, Content};
 use super::migration::Place;
-use crate::irq::{IrqAction, IrqInfo};
+use crate::irq::{INFO_NORESIZE, IrqAction, IrqInfo};
 use crate::migration::PrecopyInfo;
 use crate::wire::region::{CONFIG_REGION, DeviceFlags, RegionFlags};
 
@@ -30,7 +30,10 @@ pub(super) const STRIDE: u64 = 1 << 40;
 /// Where config space has Device Control, by whose highest bit the guest's driver resets the device.
 pub(super) const DEVICE_CONTROL: u64 = 0x48;
 
-/// A PCI device with one BAR, MSI-X and a migration.
+/// Vectors of MSI, which the kernel wants to be told of at once.
+pub(super) const MSI: u32 = 32;
+
+/// A PCI device with one BAR, MSI, MSI-X and a migration.
 pub(super) struct FakeDevice {
     file: File,
     state: Mutex<State>,
@@ -53,6 +56,9 @@ pub(super) struct State {
     regions: BTreeMap<u32, Vec<u8>>,
     /// The requests to set interrupts that were granted: index, first, count, action and how many eventfds.
     pub(super) irqs: Vec<(u32, u32, u32, IrqAction, usize)>,
+    /// The eventfds of MSI's vectors, as many as are enabled, and how many the host has for it.
+    pub(super) msi: Vec<Option<OwnedFd>>,
+    pub(super) msi_available: u32,
     /// What was given for the host's request.
     pub(super) request: Option<OwnedFd>,
     pub(super) resets: usize,
@@ -70,6 +76,34 @@ pub(super) struct State {
     pub(super) next_failure: Option<u32>,
 }
 
+impl State {
+    /// As the kernel does to vectors whose number it fixes.
+    fn set_msi(&mut self, request: &SetIrqs<'_>) -> io::Result<()> {
+        let first = request.start as usize;
+        let end = first + request.count as usize;
+        let vectors = &mut self.msi;
+        match &request.data {
+            IrqData::None if request.count == 0 && !vectors.is_empty() => vectors.clear(),
+            IrqData::None if end <= vectors.len() => {
+                for vector in vectors[first..end].iter().flatten() {
+                    rustix::io::write(vector, &1_u64.to_ne_bytes())?;
+                }
+            }
+            IrqData::Eventfds(_) if vectors.is_empty() && end > self.msi_available as usize => {
+                return Err(Errno::NOSPC.into());
+            }
+            IrqData::Eventfds(fds) if vectors.is_empty() || end <= vectors.len() => {
+                vectors.resize_with(end.max(vectors.len()), || None);
+                for (vector, fd) in vectors[first..].iter_mut().zip(*fds) {
+                    *vector = fd.map(|fd| fd.try_clone_to_owned()).transpose()?;
+                }
+            }
+            _ => return Err(Errno::INVAL.into()),
+        }
+        Ok(())
+    }
+}
+
 impl FakeDevice {
     pub(super) fn new() -> Arc<Self> {
         let file = rustix::fs::memfd_create("device", MemfdFlags::CLOEXEC).unwrap();
@@ -77,6 +111,8 @@ impl FakeDevice {
             flags: DeviceFlags::PCI | DeviceFlags::RESET,
             regions: BTreeMap::from([(0, vec![0; BAR_SIZE as usize]), (CONFIG_REGION, config_space())]),
             irqs: Vec::new(),
+            msi: Vec::new(),
+            msi_available: MSI,
             request: None,
             resets: 0,
             command_at_reset: None,
@@ -150,26 +186,31 @@ impl Device for FakeDevice {
     }
 
     fn irq(&self, index: u32) -> io::Result<IrqInfo> {
-        let count = match index {
-            0 | 4 => 1,
-            2 => 4,
+        let (flags, count) = match index {
+            0 | 4 => (1, 1),
+            1 => (1 | INFO_NORESIZE, MSI),
+            2 => (1, 4),
             3 => return Err(Errno::INVAL.into()),
-            _ => 0,
+            _ => (1, 0),
         };
-        Ok(IrqInfo { flags: 1, count })
+        Ok(IrqInfo { flags, count })
     }
 
     fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<()> {
         let mut state = self.state.lock();
         let fds = match &request.data {
-            IrqData::Eventfds(fds) => fds.len(),
+            IrqData::Eventfds(fds) => fds.iter().flatten().count(),
             IrqData::None | IrqData::Bool(_) => 0,
         };
-        if request.index == 4 {
-            state.request = match &request.data {
-                IrqData::Eventfds([fd]) => Some(fd.try_clone()?),
-                _ => None,
-            };
+        match request.index {
+            1 => state.set_msi(request)?,
+            4 => {
+                state.request = match &request.data {
+                    IrqData::Eventfds([Some(fd)]) => Some(fd.try_clone_to_owned()?),
+                    _ => None,
+                };
+            }
+            _ => {}
         }
         state
             .irqs

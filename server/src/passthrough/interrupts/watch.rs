@@ -120,13 +120,12 @@ fn connect(device: &dyn Device, index: u32, event: &OwnedFd) -> io::Result<()> {
     if !device.irq(index).is_ok_and(|info| info.count == 1) {
         return Ok(());
     }
-    let event = event.as_fd().try_clone_to_owned()?;
     device.set_irqs(&SetIrqs {
         index,
         start: 0,
         count: 1,
         action: IrqAction::Trigger,
-        data: IrqData::Eventfds(&[event]),
+        data: IrqData::Eventfds(&[Some(event.as_fd())]),
     })
 }
 

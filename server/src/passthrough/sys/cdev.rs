@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
 use iommufd_ioctls::{AttachHwpt, IommuFd};
+use rustix::io::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::data_file::DataFile;
@@ -147,7 +148,7 @@ impl Device for Cdev {
         let (flag, data) = match request.data {
             IrqData::None => (SetFlags::DATA_NONE, Vec::new()),
             IrqData::Bool(flags) => (SetFlags::DATA_BOOL, flags.to_vec()),
-            IrqData::Eventfds(fds) => (SetFlags::DATA_EVENTFD, eventfds(fds, request.count)),
+            IrqData::Eventfds(fds) => (SetFlags::DATA_EVENTFD, eventfds(fds)),
         };
         let action = match request.action {
             IrqAction::Mask => SetFlags::ACTION_MASK,
@@ -162,7 +163,11 @@ impl Device for Cdev {
             count: request.count,
         });
         argument.extend(data);
-        call(&self.file, Request::DEVICE_SET_IRQS, &mut argument).map(drop)
+        match call(&self.file, Request::DEVICE_SET_IRQS, &mut argument)? {
+            0 => Ok(()),
+            // So many there would be, and none is enabled.
+            _ => Err(Errno::NOSPC.into()),
+        }
     }
 
     fn reset(&self) -> io::Result<()> {
@@ -229,10 +234,9 @@ pub(super) fn sparse_areas(argument: &[u8], first: u32) -> Option<Vec<Area>> {
     None
 }
 
-/// The array of `count` descriptors, or of as many that are none.
-fn eventfds(fds: &[OwnedFd], count: u32) -> Vec<u8> {
-    if fds.is_empty() {
-        return vec![0xff; count as usize * size_of::<i32>()];
-    }
-    fds.iter().flat_map(|fd| fd.as_raw_fd().to_ne_bytes()).collect()
+/// The array of descriptors, or of what stands for none.
+fn eventfds(fds: &[Option<BorrowedFd<'_>>]) -> Vec<u8> {
+    fds.iter()
+        .flat_map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd()).to_ne_bytes())
+        .collect()
 }

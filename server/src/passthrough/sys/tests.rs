@@ -13,6 +13,7 @@ use super::cdev::sparse_areas;
 use super::data_file::DataFile;
 use super::ioctl::{Request, call};
 use super::layout::{Attach, Bind, Detach, LoggingControl, LoggingReport};
+use crate::irq::INFO_NORESIZE;
 use crate::passthrough::kernel::{Area, MigrationFile};
 use crate::wire::feature::{
     Feature, FeatureOps, LoggingRange, MIGRATION_FLAGS, Migration, MigrationDataSize, MigrationState, number,
@@ -107,6 +108,7 @@ fn numbers_are_the_kernels() {
         (SetFlags::ACTION_MASK.bits(), abi::VFIO_IRQ_SET_ACTION_MASK),
         (SetFlags::ACTION_UNMASK.bits(), abi::VFIO_IRQ_SET_ACTION_UNMASK),
         (SetFlags::ACTION_TRIGGER.bits(), abi::VFIO_IRQ_SET_ACTION_TRIGGER),
+        (INFO_NORESIZE, abi::VFIO_IRQ_INFO_NORESIZE),
         (DeviceFlags::RESET.bits(), abi::VFIO_DEVICE_FLAGS_RESET),
         (DeviceFlags::PCI.bits(), abi::VFIO_DEVICE_FLAGS_PCI),
         (RegionFlags::MMAP.bits(), abi::VFIO_REGION_INFO_FLAG_MMAP),
