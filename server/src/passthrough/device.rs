@@ -1,5 +1,6 @@
 //! [`Passthrough`]: a device of the kernel's for one connection.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 use super::interrupts::{Interrupts, Unheard};
 use super::iommu::Shared;
 use super::kernel::Device;
-use super::mappings::{Mappings, Reach};
+use super::mappings::{MappingError, Mappings, Reach};
 use super::migration::{Place, Relay, RelayError};
 use super::regions::{self, Regions};
 use super::{Inquiry, PassthroughModel};
@@ -154,6 +155,13 @@ impl Passthrough {
         error.errno()
     }
 
+    fn memory_refused(&self, what: fmt::Arguments<'_>, error: MappingError) -> Errno {
+        let errno = error.errno();
+        let error = format!("{:#}", anyhow::Error::new(error));
+        tracing::warn!(device = self.name, error, "refused to {what} of guest memory");
+        errno
+    }
+
     /// Learns where the device has gone by itself.
     fn follow(&self) {
         let Some((from, to)) = self.migration.as_ref().and_then(Relay::follow) else {
@@ -199,21 +207,14 @@ impl Passthrough {
 impl Backend for Passthrough {
     fn map(&self, request: MapRequest) -> Result<(), Errno> {
         let (iova, size) = (request.iova, request.size);
-        let mapped = self.mappings.map(request).map_err(|error| {
-            let errno = error.errno();
-            tracing::warn!(
-                device = self.name,
-                iova = format_args!("{iova:#x}"),
-                size = format_args!("{size:#x}"),
-                error = format!("{:#}", anyhow::Error::new(error)),
-                "refused to map guest memory"
-            );
-            errno
-        })?;
-        if mapped == Reach::Unreachable {
+        let mapped = self.mappings.map(request);
+        let reach = mapped
+            .map_err(|error| self.memory_refused(format_args!("map {size:#x} bytes at {iova:#x}"), error))?;
+        if reach == Reach::Unreachable {
             tracing::debug!(
                 device = self.name,
                 iova = format_args!("{iova:#x}"),
+                size = format_args!("{size:#x}"),
                 "memory without a file descriptor cannot be reached by the device"
             );
         }
@@ -221,28 +222,14 @@ impl Backend for Passthrough {
     }
 
     fn unmap(&self, iova: u64, size: u64) -> Result<(), Errno> {
-        self.follow();
-        self.mappings.unmap(iova, size).map_err(|error| {
-            let errno = error.errno();
-            let error = format!("{:#}", anyhow::Error::new(error));
-            tracing::warn!(
-                device = self.name,
-                iova = format_args!("{iova:#x}"),
-                error,
-                "refused to unmap guest memory"
-            );
-            errno
-        })
+        let unmapped = self.mappings.unmap(iova, size);
+        unmapped
+            .map_err(|error| self.memory_refused(format_args!("unmap {size:#x} bytes at {iova:#x}"), error))
     }
 
     fn unmap_all(&self) -> Result<(), Errno> {
-        self.follow();
-        self.mappings.unmap_all().map_err(|error| {
-            let errno = error.errno();
-            let error = format!("{:#}", anyhow::Error::new(error));
-            tracing::warn!(device = self.name, error, "refused to unmap guest memory");
-            errno
-        })
+        let unmapped = self.mappings.unmap_all();
+        unmapped.map_err(|error| self.memory_refused(format_args!("unmap all"), error))
     }
 
     fn irq_info(&self, index: u32) -> Result<IrqInfo, Errno> {
