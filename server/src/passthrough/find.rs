@@ -67,7 +67,8 @@ pub enum OpenError {
     NoCdev(String, String),
     /// No such file.
     #[error(
-        "there is no {0}: bind the device to vfio-pci, and see /sys/bus/pci/devices/ADDRESS/vfio-dev for its name"
+        "there is no {0}: bind the device to vfio-pci, and see /sys/bus/pci/devices/ADDRESS/vfio-dev for its name; a kernel \
+         older than 6.6 or without CONFIG_VFIO_DEVICE_CDEV has none"
     )]
     NoFile(PathBuf),
     /// The file is something else.
@@ -98,6 +99,9 @@ pub enum OpenError {
         /// What the kernel said.
         source: IommuError,
     },
+    /// The kernel lacks a call.
+    #[error("the kernel cannot attach {0} to an address space: it takes Linux 6.6")]
+    OldKernel(PathBuf),
     /// Something else.
     #[error("cannot {step} {path}")]
     System {
@@ -134,6 +138,7 @@ impl OpenError {
         match Errno::from_io_error(error) {
             Some(Errno::PERM) => Self::UnsafeInterrupts(path),
             Some(Errno::BUSY) => Self::InUse(path),
+            Some(Errno::NOTTY) => Self::OldKernel(path),
             Some(Errno::NODEV | Errno::INVAL) => Self::NoIommu { path, source },
             _ => Self::Iommu(source),
         }

@@ -37,6 +37,8 @@ pub(super) const MSI: u32 = 32;
 pub(super) struct FakeDevice {
     file: File,
     state: Mutex<State>,
+    /// It was unplugged: the kernel answers nothing about it.
+    is_gone: AtomicBool,
     /// Happens as the driver is asked for another migration state.
     at_change: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
@@ -126,8 +128,21 @@ impl FakeDevice {
         Arc::new(Self {
             file: file.into(),
             state: Mutex::new(state),
+            is_gone: AtomicBool::new(false),
             at_change: Mutex::default(),
         })
+    }
+
+    /// Unplugs it.
+    pub(super) fn unplug(&self) {
+        self.is_gone.store(true, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.is_gone.load(Ordering::Relaxed) {
+            return Err(Errno::NODEV.into());
+        }
+        Ok(())
     }
 
     /// Has `event` happen whenever the driver is asked for another migration state.
@@ -161,6 +176,7 @@ fn config_space() -> Vec<u8> {
 
 impl Device for FakeDevice {
     fn info(&self) -> io::Result<DeviceInfo> {
+        self.check()?;
         Ok(DeviceInfo {
             flags: self.state.lock().flags,
             regions: 9,
@@ -169,6 +185,7 @@ impl Device for FakeDevice {
     }
 
     fn region(&self, index: u32) -> io::Result<Region> {
+        self.check()?;
         let state = self.state.lock();
         let Some(content) = state.regions.get(&index) else {
             return Ok(Region::default());
@@ -186,6 +203,7 @@ impl Device for FakeDevice {
     }
 
     fn irq(&self, index: u32) -> io::Result<IrqInfo> {
+        self.check()?;
         let (flags, count) = match index {
             0 | 4 => (1, 1),
             1 => (1 | INFO_NORESIZE, MSI),
@@ -197,6 +215,7 @@ impl Device for FakeDevice {
     }
 
     fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<()> {
+        self.check()?;
         let mut state = self.state.lock();
         let fds = match &request.data {
             IrqData::Eventfds(fds) => fds.iter().flatten().count(),
@@ -219,6 +238,7 @@ impl Device for FakeDevice {
     }
 
     fn reset(&self) -> io::Result<()> {
+        self.check()?;
         let mut state = self.state.lock();
         state.resets += 1;
         state.reached = 2;
@@ -228,6 +248,7 @@ impl Device for FakeDevice {
     }
 
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.check()?;
         let state = self.state.lock();
         let content = state.regions.get(&((offset / STRIDE) as u32));
         let content = content.ok_or(Errno::INVAL)?;
@@ -239,6 +260,7 @@ impl Device for FakeDevice {
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize> {
+        self.check()?;
         let mut state = self.state.lock();
         let content = state.regions.get_mut(&((offset / STRIDE) as u32));
         let content = content.ok_or(Errno::INVAL)?;
@@ -258,14 +280,17 @@ impl Device for FakeDevice {
     }
 
     fn migration_flags(&self) -> io::Result<u64> {
+        self.check()?;
         self.state.lock().migration.ok_or(Errno::NOTTY.into())
     }
 
     fn migration_state(&self) -> io::Result<u32> {
+        self.check()?;
         Ok(self.state.lock().reached)
     }
 
     fn set_migration_state(&self, to: u32) -> io::Result<Option<Box<dyn MigrationFile>>> {
+        self.check()?;
         if let Some(event) = &mut *self.at_change.lock() {
             event();
         }
@@ -302,6 +327,7 @@ impl Device for FakeDevice {
     }
 
     fn migration_data_size(&self) -> io::Result<u64> {
+        self.check()?;
         Ok(100)
     }
 }

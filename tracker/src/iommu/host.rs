@@ -208,3 +208,45 @@ fn os_error(error: IommufdError) -> io::Error {
         None => io::Error::other(error),
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// An iommufd of a kernel that has none of its calls.
+    fn old() -> Host {
+        Host(Arc::new(IommuFd::new_from_fd(File::open("/dev/null").unwrap())))
+    }
+
+    #[test]
+    fn a_kernel_that_cannot_say_what_an_iommu_can_do_has_no_dirty_bits() {
+        assert_eq!(old().dirty_control(ObjectId(1)).unwrap(), None);
+    }
+
+    #[test]
+    fn what_a_kernel_says_reaches_the_caller_with_its_number() {
+        let host = old();
+        let memory = tempfile::tempfile().unwrap();
+        memory.set_len(4096).unwrap();
+        let memory = Memory {
+            file: &memory,
+            offset: 0,
+        };
+        let range = IovaRange::of(0, 4095);
+        let mapped = host.map(ObjectId(1), range, memory, Access::Write).map(drop);
+        let refusals = [
+            host.alloc_ioas(Leaves::Small).map(drop),
+            host.alloc_page_table(ObjectId(1), ObjectId(2), None).map(drop),
+            host.unmap(ObjectId(1), range),
+            host.set_tracking(ObjectId(1), Tracking::On),
+            host.read_dirty(ObjectId(1), range, &mut [0; 8], After::Clear),
+            mapped,
+        ];
+        for refusal in refusals {
+            assert_eq!(
+                refusal.map_err(|error| Errno::from_io_error(&error)),
+                Err(Some(Errno::NOTTY))
+            );
+        }
+    }
+}

@@ -100,6 +100,36 @@ fn a_device_that_fails_by_itself_loses_its_log() {
 }
 
 #[test]
+fn a_device_that_is_unplugged_answers_with_errors_and_loses_its_log() {
+    let kernel = FakeDevice::new();
+    let device = passthrough(&kernel, WithoutTracker::AssumeDirty);
+    device.log.start(&[], PageSize::SIZE_4K).unwrap();
+    let page = pagetrail_tracker::IovaRange::from_len(pagetrail_tracker::Iova::new(0), 4096).unwrap();
+    device.log.check_range(&page).unwrap();
+    kernel.unplug();
+    let gone = Some(Errno::NODEV);
+    let access = RegionAccess {
+        offset: 0,
+        region: 0,
+        count: 4,
+    };
+    assert_eq!(device.regions.read(&*kernel, &bytes(&access)).err(), gone);
+    assert_eq!(device.write_region(&reset_by_guest()).err(), gone);
+    assert_eq!(device.irq_info(2).err(), gone);
+    assert_eq!(device.migration_data_size().err(), gone);
+    assert_eq!(
+        device.migration_state(),
+        Ok(MigState::Error),
+        "nobody knows any better"
+    );
+    assert!(device.set_migration_state(MigState::Stop).is_err() && device.reset().is_err());
+    assert!(device.is_failed());
+    device.log.check_range(&page).expect_err("it may have written");
+    device.unmap_all().expect("memory is given back all the same");
+    device.end();
+}
+
+#[test]
 fn a_device_without_reset_says_so_and_is_served() {
     let kernel = FakeDevice::new();
     kernel.with(|state| state.flags = DeviceFlags::PCI);

@@ -85,12 +85,36 @@ fn what_is_no_device_of_vfio_is_refused() {
 }
 
 #[test]
+fn a_kernel_that_is_too_old_is_named_whatever_it_lacks() {
+    let path = Path::new("/dev/iommu");
+    for errno in [Errno::NOENT, Errno::NODEV] {
+        let said = OpenError::of_iommufd(path, errno.into()).to_string();
+        assert!(
+            said.contains("Linux 6.6") && said.contains("CONFIG_IOMMUFD"),
+            "{said}"
+        );
+    }
+    let said = OpenError::NoFile("/dev/vfio/devices/vfio0".into()).to_string();
+    assert!(
+        said.contains("6.6") && said.contains("CONFIG_VFIO_DEVICE_CDEV"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_refusal_to_attach_says_why() {
     let path = Path::new("/dev/vfio/devices/vfio0");
     let said = |errno: Errno| OpenError::of_attach(path, IommuError::Attach(errno.into())).to_string();
     assert!(said(Errno::PERM).contains("allow_unsafe_interrupts"));
     assert!(said(Errno::BUSY).contains("in use"));
     assert!(said(Errno::INVAL).contains("intel_iommu=on"));
+    assert!(said(Errno::NOTTY).contains("Linux 6.6"));
+    let other = OpenError::of_attach(path, IommuError::Attach(Errno::NOMEM.into()));
+    let other = format!("{:#}", anyhow::Error::new(other));
+    assert!(
+        other.contains("cannot be attached") && other.contains("memory"),
+        "{other}"
+    );
     let missing = OpenError::of_iommufd(Path::new("/dev/iommu"), io::ErrorKind::NotFound.into());
     assert!(missing.to_string().contains("modprobe iommufd"));
     let forbidden = OpenError::of_iommufd(Path::new("/dev/iommu"), io::ErrorKind::PermissionDenied.into());
