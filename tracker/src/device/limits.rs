@@ -24,6 +24,10 @@ const LONGEST: u64 = 1 << 48;
 /// The page sizes that the device tracks with.
 pub(super) fn page_sizes(log: &dyn DmaLog) -> Result<PageSizes, DeviceTrackerError> {
     let (trial, smallest) = smallest_page(log)?;
+    if smallest.bytes() > LARGEST_PAGE {
+        let error = io::Error::other(format!("it tracks in pages of {smallest} bytes"));
+        return Err(DeviceTrackerError::Trial(error));
+    }
     let mut mask = smallest.bytes();
     let mut size = smallest.bytes() * 2;
     // It has all between the smallest and the largest.

@@ -107,6 +107,19 @@ fn page_sizes_are_found_by_trying() {
 }
 
 #[test]
+fn a_device_whose_pages_are_too_large_to_be_of_use_has_no_tracker() {
+    for shift in [31, 63] {
+        let limits = Limits {
+            min_page: shift,
+            max_page: shift,
+            ..Limits::WIDE
+        };
+        let refused = DeviceTracker::of(Box::new(Model(Machine::new(limits)))).unwrap_err();
+        assert!(matches!(refused, DeviceTrackerError::Trial(_)), "{refused}");
+    }
+}
+
+#[test]
 fn a_device_that_does_not_log_has_no_tracker() {
     let machine = Machine::new(Limits::WIDE);
     machine.set_fault(Fault::StartFails);
