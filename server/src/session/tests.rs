@@ -6,7 +6,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use pagetrail_tracker::{Iova, IovaRange, SoftwareTracker};
+use pagetrail_tracker::{
+    Candidate, Capabilities, DeviceKind, DirtyTracker, Ioas, Iova, IovaRange, PageSize, PageSizes,
+    PeekSupport, RangeControl, RangeUpdate, ReportBitmap, SoftwareTracker, TrackerError, TrackerKind,
+    WithoutTracker,
+};
+use rustix::io::Errno;
 
 use super::{Served, serve};
 use crate::devices::dma::{DmaModel, Lanes};
@@ -74,14 +79,21 @@ impl Client {
     }
 
     fn ask(&mut self, command: u16, payload: &[u8]) -> Vec<u8> {
+        let reply = self.try_to_ask(command, payload);
+        reply.unwrap_or_else(|errno| panic!("command {command} is answered with {errno}"))
+    }
+
+    fn try_to_ask(&mut self, command: u16, payload: &[u8]) -> Result<Vec<u8>, Errno> {
         self.send(command, payload);
         let mut header = [0; HEADER];
         self.socket.read_exact(&mut header).unwrap();
-        assert_eq!(header[12..], [0; 4], "an errno for command {command}");
         let size = u32::from_ne_bytes(header[4..8].try_into().unwrap()) as usize;
         let mut reply = vec![0; size - HEADER];
         self.socket.read_exact(&mut reply).unwrap();
-        reply
+        match i32::from_ne_bytes(header[12..].try_into().unwrap()) {
+            0 => Ok(reply),
+            errno => Err(Errno::from_raw_os_error(errno)),
+        }
     }
 
     fn send(&mut self, command: u16, payload: &[u8]) {
@@ -136,9 +148,15 @@ fn two_clients() -> (Client, Client, Arc<SoftwareTracker>) {
     let (mut one, mut other) = (Client::of(&vm), Client::of(&vm));
     one.start_logging();
     other.start_logging();
-    let connection = Connection::of(&one.socket.try_clone().unwrap().into()).unwrap();
-    let binding = vm.bind(Peer::of(&one.socket).unwrap(), connection).unwrap();
-    (one, other, binding.ioas().software_tracker())
+    let tracker = ioas_of(&vm, &one).software_tracker();
+    (one, other, tracker)
+}
+
+/// The address space that `vm` has for its client.
+fn ioas_of(vm: &Arc<Vm>, client: &Client) -> Arc<Ioas> {
+    let connection = Connection::of(&client.socket.try_clone().unwrap().into()).unwrap();
+    let binding = vm.bind(Peer::of(&client.socket).unwrap(), connection);
+    Arc::clone(binding.unwrap().ioas())
 }
 
 #[test]
@@ -220,4 +238,78 @@ fn a_client_that_leaves_right_after_its_messages_loses_nothing_for_the_others() 
         assert_eq!(other.report(), 1 << 5);
         other.leave();
     }
+}
+
+/// The tracker of a device that fails as soon as it is read.
+#[derive(Debug)]
+struct Failing;
+
+impl DirtyTracker for Failing {
+    fn kind(&self) -> TrackerKind {
+        TrackerKind::Device
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            control: RangeControl::PerRange,
+            page_sizes: PageSizes::ANY,
+            max_ranges: None,
+            update: RangeUpdate::Live,
+            peek: PeekSupport::None,
+        }
+    }
+
+    fn start(&self, _ranges: &[IovaRange], _page_size: PageSize) -> Result<(), TrackerError> {
+        Ok(())
+    }
+
+    fn stop(&self) -> Result<(), TrackerError> {
+        Ok(())
+    }
+
+    fn read_and_clear(&self, _report: &mut ReportBitmap<'_>) -> Result<(), TrackerError> {
+        Err(TrackerError::Failed("the device does not answer".into()))
+    }
+
+    fn peek(&self, _report: &mut ReportBitmap<'_>) -> Result<(), TrackerError> {
+        Err(TrackerError::NoPeek)
+    }
+}
+
+#[test]
+fn a_tracker_that_fails_in_the_middle_of_a_migration_fails_every_report_until_all_begin_anew() {
+    let vm = Arc::new(Vm::new("vm", Share::of_the_rest()));
+    let (mut one, mut other) = (Client::of(&vm), Client::of(&vm));
+    one.start_logging();
+    other.start_logging();
+    let ioas = ioas_of(&vm, &one);
+    mark(&ioas.software_tracker(), 5);
+    assert_eq!(one.report(), 1 << 5);
+    let failing = DeviceKind::Passthrough {
+        page_table_tracker: Candidate::Missing("none in this test".into()),
+        device_tracker: Candidate::Tracker(Arc::new(Failing)),
+        without_tracker: WithoutTracker::Refuse,
+    };
+    let failing = ioas.attach(failing, "vf").unwrap();
+    mark(&ioas.software_tracker(), 6);
+    for client in [&mut one, &mut other] {
+        assert_eq!(
+            client.try_to_ask(DEVICE_FEATURE, &report_request()),
+            Err(Errno::IO)
+        );
+    }
+    drop(failing);
+    one.stop_logging();
+    let still = other.try_to_ask(DEVICE_FEATURE, &report_request());
+    assert_eq!(
+        still,
+        Err(Errno::IO),
+        "pages may be missing, though the device has gone"
+    );
+    other.stop_logging();
+    one.start_logging();
+    mark(&ioas.software_tracker(), 7);
+    assert_eq!(one.report(), 1 << 7);
+    one.leave();
+    other.leave();
 }
