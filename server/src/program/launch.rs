@@ -4,7 +4,6 @@ use std::io;
 
 use sd_notify::NotifyState;
 
-use super::limits;
 use super::signals::StopSignals;
 use crate::host::{Host, HostError, VmConfig};
 
@@ -29,7 +28,6 @@ pub enum ServeError {
 ///
 /// [`ServeError`].
 pub fn serve(vms: Vec<VmConfig>) -> Result<(), ServeError> {
-    limits::raise_open_files();
     let devices: usize = vms.iter().map(|vm| vm.devices.len()).sum();
     let signals = StopSignals::catch().map_err(ServeError::Signals)?;
     let host = Host::new(vms).map_err(ServeError::Start)?;

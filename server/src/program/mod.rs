@@ -32,7 +32,6 @@ mod args;
 mod description;
 mod inherited;
 mod launch;
-mod limits;
 mod logging;
 mod signals;
 

@@ -14,10 +14,10 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use pagetrail_rig_devices::{MIB, PAGE};
 use pagetrail_tracker::{DirtyTracker, IovaRange, PageSize, ReportBitmap};
 
 use crate::device::Device;
-use crate::memory::{MIB, PAGE};
 use crate::mlx5::Vf;
 use crate::space::range;
 

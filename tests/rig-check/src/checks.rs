@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use pagetrail_rig_devices::race::Goal;
+use pagetrail_rig_devices::{Landing, MIB, PAGE, Reads, equal, some_pages};
 use pagetrail_tracker::{Access, DirtyControl, DirtyTracker, KernelIoas, Leaves, PageSize, conformance};
 
 use crate::device::Device;
-use crate::engine::{Landing, Reads};
-use crate::memory::{MIB, Memory, PAGE};
+use crate::memory::Memory;
 use crate::race;
 use crate::space::{Outcome, Space, SuiteRig, map, outcome_of_write, range};
 
@@ -26,18 +27,22 @@ pub(crate) fn of_device(device: &Arc<Device>, race_writes: u64) -> Vec<Check> {
     let check = |name: &str, run: fn(&Arc<Device>) -> Result<()>| {
         let device = device.clone();
         Check {
-            name: format!("{}: {name}", device.engine.name()),
+            name: format!("{}: {name}", device.kind),
             run: Box::new(move || run(&device)),
         }
     };
-    let race = |name: &str, run: fn(&Arc<Device>, u64) -> Result<()>| {
+    let limits = device.limits();
+    let goal = Goal {
+        writes: limits.race.writes.min(race_writes),
+        ..limits.race
+    };
+    let race = |name: &str, run: fn(&Arc<Device>, Goal) -> Result<()>| {
         let device = device.clone();
         Check {
-            name: format!("{}: {name}", device.engine.name()),
-            run: Box::new(move || run(&device, race_writes)),
+            name: format!("{}: {name}", device.kind),
+            run: Box::new(move || run(&device, goal)),
         }
     };
-    let limits = device.engine.limits();
     let mut checks = vec![
         check("exactly the pages written are reported, once", exact_sets),
         check("what is looked at without clearing stays due", peeks),
@@ -65,7 +70,7 @@ pub(crate) fn of_device(device: &Arc<Device>, race_writes: u64) -> Vec<Check> {
         ),
         race("no page is lost between writes and reads", race::reads),
     ];
-    if limits.race >= SUITE_WRITES {
+    if limits.race.writes >= SUITE_WRITES {
         checks.push(check("every promise of the suite is kept", |device| {
             suite(device);
             Ok(())
@@ -98,39 +103,6 @@ pub(crate) fn of_devices(devices: &[Arc<Device>]) -> Vec<Check> {
     }]
 }
 
-/// Numbers that look like chance and are the same every time.
-pub(crate) fn some_pages(count: usize, end: u64) -> Vec<u64> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let numbers = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % end
-    });
-    let pages: BTreeSet<u64> = numbers.take(count).collect();
-    pages.into_iter().collect()
-}
-
-pub(crate) fn equal(what: &str, found: &[u64], expected: &[u64]) -> Result<()> {
-    let only_in =
-        |a: &[u64], b: &[u64]| -> Vec<u64> { a.iter().filter(|page| !b.contains(page)).copied().collect() };
-    let (missing, surplus) = (only_in(expected, found), only_in(found, expected));
-    let some = |pages: &[u64]| {
-        format!(
-            "{} ({:?}…)",
-            pages.len(),
-            pages.iter().take(8).collect::<Vec<_>>()
-        )
-    };
-    ensure!(
-        found == expected,
-        "{what}: {} pages are missing, and {} too many",
-        some(&missing),
-        some(&surplus)
-    );
-    Ok(())
-}
-
 /// The library's own suite, which panics where a promise is broken.
 fn suite(device: &Arc<Device>) {
     conformance::check_all(|| SuiteRig(Space::small(device).expect("an address space")));
@@ -142,7 +114,7 @@ fn exact_sets(device: &Arc<Device>) -> Result<()> {
     space.start(&[all])?;
     equal("nothing written", &space.report(all)?, &[])?;
     for _ in 0..2 {
-        let pages = some_pages(device.engine.limits().pages, Space::LEN / PAGE);
+        let pages = some_pages(device.limits().pages, Space::LEN / PAGE);
         space.write_pages(&pages)?;
         equal("the first report", &space.report(all)?, &pages)?;
         equal("the next report", &space.report(all)?, &[])?;
@@ -300,7 +272,7 @@ fn reads_then_writes(device: &Arc<Device>) -> Result<()> {
     space.start(&[all])?;
     for _ in 0..2 {
         for page in [30, 31] {
-            device.engine.read(range(page * PAGE, PAGE))?;
+            device.read(range(page * PAGE, PAGE))?;
         }
         equal("two pages read", &space.peek(all)?, &[])?;
         space.write_pages(&[31])?;
@@ -363,7 +335,7 @@ fn united(devices: &[Arc<Device>]) -> Result<()> {
             // One of its own, and one for all of them.
             for page in [100 + number, 50] {
                 let outcome = outcome_of_write(device, &space.memory, range(page * PAGE, 4))?;
-                let name = device.engine.name();
+                let name = device.kind;
                 ensure!(outcome == Outcome::Written, "the IOMMU stopped a write of {name}");
                 expected.insert(page);
             }

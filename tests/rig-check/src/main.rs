@@ -6,7 +6,6 @@
 mod bench;
 mod checks;
 mod device;
-mod engine;
 mod memory;
 mod mlx5;
 mod race;
@@ -14,15 +13,14 @@ mod registers;
 mod scratch;
 mod space;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use iommufd_ioctls::IommuFd;
+use pagetrail_rig_devices::Tap;
 
 use checks::Check;
 use device::Device;
@@ -85,27 +83,25 @@ fn main() -> Result<ExitCode> {
     let checks: Vec<Check> = of_each
         .chain(checks::of_devices(&devices))
         .chain(mlx5::checks(&vfs, args.race_writes))
-        .filter(|check| check.name.contains(&args.filter))
         .collect();
     if args.list {
-        for check in &checks {
-            println!("{}", check.name);
-        }
+        let names = checks.iter().map(|check| &check.name);
+        names
+            .filter(|name| name.contains(&args.filter))
+            .for_each(|name| println!("{name}"));
         return Ok(ExitCode::SUCCESS);
     }
     for device in &devices {
-        space::explain(device.engine.name(), &iommufd, &device.vfio, device.id)?;
+        space::explain(&device.kind.to_string(), &iommufd, &device.vfio, device.id)?;
     }
     for vf in &vfs {
         space::explain("an mlx5 virtual function", &iommufd, &vf.vfio, vf.id)?;
     }
-    println!("TAP version 13\n1..{}", checks.len());
-    let failed = (1..)
-        .zip(&checks)
-        .filter(|(number, check)| !passes(*number, check))
-        .count();
-    println!("# {} of {} checks failed", failed, checks.len());
-    Ok(ExitCode::from(u8::from(failed > 0 || checks.is_empty())))
+    let mut tap = Tap::begin(args.filter);
+    for check in &checks {
+        tap.run(&check.name, &check.run);
+    }
+    Ok(tap.end())
 }
 
 /// Opens virtual functions: two or more, or none.
@@ -116,27 +112,4 @@ fn open_vfs(iommufd: &Arc<IommuFd>, addresses: &[String]) -> Result<Vec<Arc<Vf>>
         vf.map(Arc::new).with_context(|| format!("cannot use {address}"))
     };
     addresses.iter().map(open).collect()
-}
-
-/// Runs one check and prints its line. A panic in it is a failure.
-fn passes(number: usize, check: &Check) -> bool {
-    let started = Instant::now();
-    let result = catch_unwind(AssertUnwindSafe(|| (check.run)()));
-    let error = match result {
-        Ok(Ok(())) => {
-            println!("ok {number} - {} # {:.1?}", check.name, started.elapsed());
-            return true;
-        }
-        Ok(Err(error)) => format!("{error:#}"),
-        Err(panic) => match panic.downcast::<String>() {
-            Ok(message) => *message,
-            Err(_) => "panicked".to_owned(),
-        },
-    };
-    println!(
-        "not ok {number} - {}\n# {}",
-        check.name,
-        error.replace('\n', "\n# ")
-    );
-    false
 }

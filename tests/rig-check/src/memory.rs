@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
+use pagetrail_rig_devices::{MIB, Memory as _, PAGE};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
-
-pub(crate) const PAGE: u64 = 4096;
-pub(crate) const MIB: u64 = 1 << 20;
 
 /// Memory in a file without a name, zeros at first. Clones are the same memory.
 #[derive(Clone)]
@@ -51,35 +49,43 @@ impl Memory {
 
     /// What `page` holds.
     pub(crate) fn page(&self, page: u64) -> Result<Vec<u8>> {
-        self.read(page * PAGE, PAGE)
+        self.bytes(page * PAGE, PAGE)
     }
 
-    pub(crate) fn read(&self, start: u64, len: u64) -> Result<Vec<u8>> {
+    /// `len` bytes from `start` on.
+    pub(crate) fn bytes(&self, start: u64, len: u64) -> Result<Vec<u8>> {
         let mut bytes = vec![0; len as usize];
-        self.mapped
-            .as_volatile_slice()
-            .read_slice(&mut bytes, start as usize)?;
+        self.read(start, &mut bytes)?;
         Ok(bytes)
-    }
-
-    pub(crate) fn write(&self, start: u64, bytes: &[u8]) -> Result<()> {
-        Ok(self
-            .mapped
-            .as_volatile_slice()
-            .write_slice(bytes, start as usize)?)
     }
 
     /// Makes zeros of `len` bytes.
     pub(crate) fn clear(&self, start: u64, len: u64) -> Result<()> {
         self.write(start, &vec![0; len as usize])
     }
+}
 
-    /// The four bytes at `start`, as one. What was written before them is seen afterwards.
-    pub(crate) fn load32(&self, start: u64) -> Result<u32> {
+/// Devices find it at address 0.
+impl pagetrail_rig_devices::Memory for Memory {
+    fn read(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        Ok(self
+            .mapped
+            .as_volatile_slice()
+            .read_slice(bytes, address as usize)?)
+    }
+
+    fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        Ok(self
+            .mapped
+            .as_volatile_slice()
+            .write_slice(bytes, address as usize)?)
+    }
+
+    fn load32(&self, address: u64) -> Result<u32> {
         let bytes: u32 = self
             .mapped
             .as_volatile_slice()
-            .load(start as usize, Ordering::Acquire)?;
+            .load(address as usize, Ordering::Acquire)?;
         Ok(u32::from_le(bytes))
     }
 }

@@ -18,7 +18,7 @@ use anyhow::Result;
 
 use crate::checks::Check;
 
-pub(crate) use vf::{Vf, Writes};
+pub(crate) use vf::Vf;
 
 /// The checks of virtual functions, of which there are two or more, or none, with so many writes in each race.
 pub(crate) fn checks(vfs: &[Arc<Vf>], race_writes: u64) -> Vec<Check> {

@@ -1,7 +1,9 @@
-//! [`Registers`]: a PCI device's configuration space and its registers.
+//! [`Bar`]: a PCI device's configuration space and its registers.
 
 use std::sync::Arc;
 
+use anyhow::Result;
+use pagetrail_rig_devices::Registers;
 use vfio_ioctls::VfioDevice;
 
 /// VFIO's number of the PCI configuration space.
@@ -12,16 +14,17 @@ const COMMAND: u64 = 4;
 const MEMORY_AND_MASTER: u16 = 0b110;
 
 /// What a device is driven by.
-pub(crate) struct Registers {
+#[derive(Clone)]
+pub(crate) struct Bar {
     vfio: Arc<VfioDevice>,
 }
 
-impl Registers {
-    /// Those of the device, which may use the bus from now on: VFIO takes that from a device when it is opened.
+impl Bar {
+    /// That of the device, which may use the bus from now on: VFIO takes that from a device when it is opened.
     pub(crate) fn of(vfio: &Arc<VfioDevice>) -> Self {
-        let registers = Self { vfio: vfio.clone() };
-        registers.master_the_bus();
-        registers
+        let bar = Self { vfio: vfio.clone() };
+        bar.master_the_bus();
+        bar
     }
 
     /// Has the device answer, and lets it use the bus.
@@ -41,23 +44,30 @@ impl Registers {
         (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]))
     }
 
-    pub(crate) fn set32(&self, register: u64, value: u32) {
-        self.vfio.region_write(0, &value.to_le_bytes(), register);
+    fn read<const LEN: usize>(&self, offset: u64) -> [u8; LEN] {
+        let mut bytes = [0; LEN];
+        self.vfio.region_read(0, &mut bytes, offset);
+        bytes
+    }
+}
+
+/// Each access is a system call.
+impl Registers for Bar {
+    fn read32(&mut self, offset: u64) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.read(offset)))
     }
 
-    pub(crate) fn get32(&self, register: u64) -> u32 {
-        let mut value = [0; 4];
-        self.vfio.region_read(0, &mut value, register);
-        u32::from_le_bytes(value)
+    fn write32(&mut self, offset: u64, value: u32) -> Result<()> {
+        self.vfio.region_write(0, &value.to_le_bytes(), offset);
+        Ok(())
     }
 
-    pub(crate) fn set64(&self, register: u64, value: u64) {
-        self.vfio.region_write(0, &value.to_le_bytes(), register);
+    fn read64(&mut self, offset: u64) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.read(offset)))
     }
 
-    pub(crate) fn get64(&self, register: u64) -> u64 {
-        let mut value = [0; 8];
-        self.vfio.region_read(0, &mut value, register);
-        u64::from_le_bytes(value)
+    fn write64(&mut self, offset: u64, value: u64) -> Result<()> {
+        self.vfio.region_write(0, &value.to_le_bytes(), offset);
+        Ok(())
     }
 }

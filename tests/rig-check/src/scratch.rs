@@ -1,46 +1,65 @@
-//! [`Scratch`]: memory that a device needs to be driven, such as queues.
+//! Memory that a device needs to be driven, such as queues.
+
+use std::sync::Arc;
 
 use anyhow::Result;
-use pagetrail_tracker::IovaRange;
+use pagetrail_rig_devices::{MIB, PAGE, SCRATCH_PAGES, Scratch};
+use pagetrail_tracker::{Access, KernelIoas};
 
-use crate::memory::{MIB, Memory, PAGE};
+use crate::memory::Memory;
 use crate::space::range;
 
 /// Beyond all that the checks look at, and not so far that the page table needs more levels for it.
 const START: u64 = 1 << 38;
-const PAGES: u64 = 4;
 
-/// Pages that a device has for itself in every address space.
-pub(crate) struct Scratch {
+/// What a device has for itself, at the same place in every address space.
+pub(crate) struct OwnMemory {
     memory: Memory,
     start: u64,
 }
 
-impl Scratch {
+impl OwnMemory {
     /// That of the device so numbered.
     pub(crate) fn new(device: usize) -> Result<Self> {
         Ok(Self {
-            memory: Memory::small(PAGES * PAGE)?,
+            memory: Memory::small(SCRATCH_PAGES * PAGE)?,
             start: START + device as u64 * MIB,
         })
     }
 
-    pub(crate) fn memory(&self) -> &Memory {
-        &self.memory
+    pub(crate) fn map(&self, ioas: &KernelIoas) -> Result<()> {
+        let all = range(self.start, SCRATCH_PAGES * PAGE);
+        Ok(ioas.map(all, self.memory.file(), 0, Access::Write)?)
     }
 
-    /// Where devices find it.
-    pub(crate) fn range(&self) -> IovaRange {
-        range(self.start, PAGES * PAGE)
+    /// As the device's driver has it.
+    pub(crate) fn scratch(&self) -> Scratch {
+        Scratch {
+            memory: Arc::new(At {
+                memory: self.memory.clone(),
+                start: self.start,
+            }),
+            start: self.start,
+        }
+    }
+}
+
+/// Memory that devices find at `start`.
+struct At {
+    memory: Memory,
+    start: u64,
+}
+
+impl pagetrail_rig_devices::Memory for At {
+    fn read(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        self.memory.read(address - self.start, bytes)
     }
 
-    /// Where devices find one of its pages.
-    pub(crate) fn page(&self, number: u64) -> IovaRange {
-        range(self.start + number * PAGE, PAGE)
+    fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.memory.write(address - self.start, bytes)
     }
 
-    /// Where in its memory a range is.
-    pub(crate) fn offset_of(&self, range: IovaRange) -> u64 {
-        range.start().get() - self.start
+    fn load32(&self, address: u64) -> Result<u32> {
+        self.memory.load32(address - self.start)
     }
 }

@@ -1,9 +1,11 @@
 //! [`Space`]: an address space of the kernel's with the device in it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use iommufd_ioctls::IommuFd;
+use pagetrail_rig_devices::{MIB, PAGE};
 use pagetrail_tracker::conformance::Rig;
 use pagetrail_tracker::{
     Access, AttachedDevice, DeviceKind, DeviceTracker, DirtyTracker, Ioas, Iova, IovaRange, KernelIoas,
@@ -12,7 +14,7 @@ use pagetrail_tracker::{
 use vfio_ioctls::VfioDevice;
 
 use crate::device::Device;
-use crate::memory::{MIB, Memory, PAGE};
+use crate::memory::Memory;
 
 /// An address space, the device attached to it, and memory at its beginning.
 pub(crate) struct Space {
@@ -144,13 +146,18 @@ pub(crate) fn map(ioas: &KernelIoas, memory: &Memory, range: IovaRange, access: 
 pub(crate) fn outcome_of_write(device: &Device, memory: &Memory, range: IovaRange) -> Result<Outcome> {
     let (start, len) = (range.start().get(), range.len());
     memory.clear(start, len)?;
-    device.engine.write(&[range])?;
-    let bytes = memory.read(start, len)?;
-    match bytes.iter().filter(|byte| **byte != 0).count() as u64 {
+    device.write(&[bytes(range)])?;
+    let found = memory.bytes(start, len)?;
+    match found.iter().filter(|byte| **byte != 0).count() as u64 {
         0 => Ok(Outcome::Refused),
         written if written == len => Ok(Outcome::Written),
         written => bail!("of {range} the device wrote {written} bytes"),
     }
+}
+
+/// The addresses of the bytes of `range`.
+pub(crate) fn bytes(range: IovaRange) -> Range<u64> {
+    range.start().get()..range.last().get() + 1
 }
 
 /// The bytes from `start` on.

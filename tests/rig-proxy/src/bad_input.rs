@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use pagetrail_rig_devices::{PAGE, equal};
 
-use crate::guest::{Guest, PAGE, equal};
+use crate::guest::Guest;
 use crate::served::{Served, vfio};
 use crate::subject::Subject;
 

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use pagetrail_rig_devices::{Kind, MIB, Outcome, PAGE, edu, equal, nvme, some_pages, vf};
 use vfio_user_check::client::IrqAction;
 use vfio_user_check::vmm::{IrqKind, Region};
 
-use crate::engine::{BAR, Kind, Outcome, edu, vf};
-use crate::guest::{Guest, MEMORY, MIB, PAGE, equal, some_pages};
+use crate::guest::{Guest, MEMORY};
 use crate::hops::{interrupts_of, raise};
+use crate::registers::BAR;
 use crate::served::Served;
 use crate::subject::{Subject, Tracker};
 use crate::{bad_input, hops, host, mixed, race, removal};
@@ -110,6 +111,7 @@ fn both_ways(subject: &Subject) -> Result<()> {
         let (register, of): (u64, fn(u32) -> u32) = match guest.kind {
             Kind::Testdev => (0x04, |value| value),
             Kind::Edu => (edu::LIVENESS, |value| !value),
+            Kind::Nvme => (nvme::ADMIN_SUBMISSIONS, |value| value),
             Kind::Vf => (vf::VALUE, |value| value),
         };
         for value in [0x1234_5678, 0xffff_0001] {
@@ -157,7 +159,7 @@ fn exact_sets(subject: &Subject) -> Result<()> {
         guest.start_log()?;
         equal("what was written before", &guest.report_all()?, &[])?;
         for _ in 0..2 {
-            let pages = some_pages(guest.kind.pages(), MEMORY / PAGE);
+            let pages = some_pages(guest.kind.limits().pages, MEMORY / PAGE);
             guest.write_pages(&pages)?;
             equal("the first report", &guest.report_all()?, &pages)?;
             equal("the next report", &guest.report_all()?, &[])?;
@@ -186,7 +188,7 @@ fn large_pages(subject: &Subject) -> Result<()> {
     with(subject, &["--large-pages"], |guest| {
         guest.start_log()?;
         for _ in 0..2 {
-            let pages = some_pages(guest.kind.pages(), MEMORY / PAGE);
+            let pages = some_pages(guest.kind.limits().pages, MEMORY / PAGE);
             guest.write_pages(&pages)?;
             let report = guest.report_all()?;
             let missing: Vec<_> = pages.iter().filter(|page| !report.contains(page)).collect();
@@ -227,12 +229,10 @@ fn unmapping(subject: &Subject) -> Result<()> {
             Tracker::Iommu => [8].into_iter().chain(first..first + 16).collect(),
         };
         equal("what has gone", &guest.report_all()?, &expected)?;
-        if guest.kind.knows_stops() {
-            ensure!(
-                guest.write(gone)? == Outcome::Stopped,
-                "the device writes what is unmapped"
-            );
-        }
+        ensure!(
+            guest.write(gone)? == Outcome::Stopped,
+            "the device writes what is unmapped"
+        );
         let again = guest.report_all()?;
         // A device may record what the IOMMU has stopped.
         let stopped = subject.tracker == Tracker::Device && again == [first];
@@ -268,7 +268,7 @@ fn interrupts(subject: &Subject) -> Result<()> {
             ensure!(counts[1..] == [0, 0], "{counts:?}");
             return Ok(());
         }
-        if guest.kind == Kind::Vf {
+        if matches!(guest.kind, Kind::Nvme | Kind::Vf) {
             return message_interrupts(guest);
         }
         guest.device().connect_interrupts(IrqKind::Msi)?;
@@ -328,7 +328,7 @@ fn next_client(subject: &Subject) -> Result<()> {
                 format!("{refused:#}").contains(&EINVAL.to_string()),
                 "{refused:#}"
             );
-            if guest.kind.knows_stops() {
+            if guest.kind.tells_of_stops() {
                 ensure!(
                     guest.write(8 * MIB)? == Outcome::Stopped,
                     "the last client's memory is still mapped"

@@ -1,20 +1,23 @@
 //! [`Guest`]: a VM's memory and devices, as its VMM and its drivers have them.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use pagetrail_rig_devices::{
+    Completions, Engine, Kind, MIB, Memory, Outcome, PAGE, Registers, SCRATCH_PAGES, Scratch,
+};
 use vfio_user_check::client::LoggingRange;
 use vfio_user_check::vmm::{Backing, Device, GuestMemory, MappedArea, Vm};
 
-use crate::engine::{BAR, Kind, Outcome, Registers};
+use crate::registers::{BAR, Mapped, Messages};
 use crate::subject::Subject;
 
-pub(crate) const PAGE: u64 = 4096;
-pub(crate) const MIB: u64 = 1 << 20;
 /// Bytes of memory at address 0.
 pub(crate) const MEMORY: u64 = 32 * MIB;
+/// Where drivers have memory for themselves, which no log is asked for.
+const SCRATCH: u64 = 1 << 30;
 
 /// A VM whose first device is the subject.
 pub(crate) struct Guest {
@@ -22,6 +25,7 @@ pub(crate) struct Guest {
     pub(crate) kind: Kind,
     /// The subject's registers, if they can be mapped.
     pub(crate) registers: Option<MappedArea>,
+    engine: RefCell<Box<dyn Engine>>,
 }
 
 impl Guest {
@@ -32,7 +36,28 @@ impl Guest {
 
     /// The same with memory at these addresses, each with its length.
     pub(crate) fn with(subject: &Subject, sockets: &[PathBuf], memory: &[(u64, u64)]) -> Result<Self> {
-        let memory = GuestMemory::with_regions(memory, Backing::Sealed)?;
+        let mut guest = Self::without_driver(subject, sockets, memory)?;
+        let memory = Arc::clone(guest.memory());
+        let engine = match guest.registers.take() {
+            Some(area) => {
+                let engine = drive(guest.kind, &mut Mapped(&area), &memory);
+                guest.registers = Some(area);
+                engine
+            }
+            None => drive(guest.kind, &mut Messages(guest.device()), &memory),
+        };
+        guest.engine = RefCell::new(engine?);
+        Ok(guest)
+    }
+
+    /// The same without what the subject's driver does. The first device may be another one.
+    pub(crate) fn without_driver(
+        subject: &Subject,
+        sockets: &[PathBuf],
+        memory: &[(u64, u64)],
+    ) -> Result<Self> {
+        let layout = [memory, &[(SCRATCH, SCRATCH_PAGES * PAGE)]].concat();
+        let memory = GuestMemory::with_regions(&layout, Backing::Sealed)?;
         let mut vm = Vm::connect(sockets, memory)?;
         vm.enable_devices()?;
         let areas = vm.devices()[0].map_region(BAR)?;
@@ -40,6 +65,7 @@ impl Guest {
             vm,
             kind: subject.kind,
             registers: areas.into_iter().find(|area| area.offset() == 0),
+            engine: RefCell::new(subject.kind.engine(Completions::Interrupt)),
         })
     }
 
@@ -51,16 +77,36 @@ impl Guest {
         &mut self.vm.devices()[0]
     }
 
+    /// The subject's registers.
+    pub(crate) fn messages(&mut self) -> Messages<'_> {
+        Messages(self.device())
+    }
+
+    /// The same, mapped.
+    pub(crate) fn mapped(&self) -> Result<Mapped<'_>> {
+        let area = self.registers.as_ref();
+        Ok(Mapped(area.context("the registers are not mapped")?))
+    }
+
+    /// What the subject is driven by, to be driven by somebody else.
+    pub(crate) fn take_driver(&mut self) -> Result<(Box<dyn Engine>, MappedArea)> {
+        let area = self.registers.take();
+        let area = area.context("the registers are not mapped")?;
+        let engine = self.engine.replace(self.kind.engine(Completions::Interrupt));
+        Ok((engine, area))
+    }
+
     /// Has the device write four bytes at `iova`, by its mapped registers.
     pub(crate) fn write(&self, iova: u64) -> Result<Outcome> {
-        let area = self.registers.as_ref().context("the registers are not mapped")?;
-        self.kind.write(&mut Registers::Mapped(area), iova)
+        let engine = &mut **self.engine.borrow_mut();
+        write(engine, &mut self.mapped()?, self.memory(), iova)
     }
 
     /// The same by messages.
     pub(crate) fn write_by_messages(&mut self, iova: u64) -> Result<Outcome> {
-        let kind = self.kind;
-        kind.write(&mut Registers::Messages(self.device()), iova)
+        let memory = Arc::clone(self.memory());
+        let engine = &mut **self.engine.get_mut();
+        write(engine, &mut Messages(&mut self.vm.devices()[0]), &memory, iova)
     }
 
     /// Has the device write a word of each of `pages`.
@@ -77,10 +123,12 @@ impl Guest {
 
     /// Starts the log of the memory from address 0 on.
     pub(crate) fn start_log(&mut self) -> Result<()> {
-        let all = LoggingRange {
-            iova: 0,
-            length: MEMORY,
-        };
+        self.start_log_of(MEMORY)
+    }
+
+    /// The same of another length.
+    pub(crate) fn start_log_of(&mut self, length: u64) -> Result<()> {
+        let all = LoggingRange { iova: 0, length };
         Ok(self.device().client().logging_start(PAGE, &[all])?)
     }
 
@@ -96,28 +144,58 @@ impl Guest {
     }
 }
 
-/// Numbers below `end` that look like chance and are the same every time.
-pub(crate) fn some_pages(count: usize, end: u64) -> Vec<u64> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let numbers = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % end
-    });
-    let pages: BTreeSet<u64> = numbers.take(count).collect();
-    pages.into_iter().collect()
+/// Makes a device of a guest ready to be driven.
+pub(crate) fn drive(
+    kind: Kind,
+    registers: &mut dyn Registers,
+    memory: &Arc<GuestMemory>,
+) -> Result<Box<dyn Engine>> {
+    let mut engine = kind.engine(Completions::Interrupt);
+    let scratch = Scratch {
+        memory: Arc::new(DriverMemory(Arc::clone(memory))),
+        start: SCRATCH,
+    };
+    engine
+        .begin(registers, &scratch)
+        .with_context(|| format!("{kind} does not begin"))?;
+    Ok(engine)
 }
 
-/// Fails unless both are the same pages.
-pub(crate) fn equal(what: &str, found: &[u64], expected: &[u64]) -> Result<()> {
-    let only_in =
-        |a: &[u64], b: &[u64]| -> Vec<u64> { a.iter().filter(|page| !b.contains(page)).copied().collect() };
-    ensure!(
-        found == expected,
-        "{what}: pages {:?} are missing, and {:?} too many",
-        only_in(expected, found),
-        only_in(found, expected)
-    );
-    Ok(())
+/// Has a device write four bytes at `iova`. Where there is memory, that is who knows what became of it.
+pub(crate) fn write(
+    engine: &mut dyn Engine,
+    registers: &mut dyn Registers,
+    memory: &GuestMemory,
+    iova: u64,
+) -> Result<Outcome> {
+    const CLEAR: [u8; 4] = [0; 4];
+    let is_memory = memory.write(iova, &CLEAR).is_ok();
+    #[expect(clippy::single_range_in_vec_init, reason = "one write is meant")]
+    let told = engine.write(registers, &[iova..iova + 4])?;
+    if !is_memory {
+        return Ok(told);
+    }
+    let mut found = CLEAR;
+    memory.read(iova, &mut found)?;
+    Ok(match found {
+        CLEAR => Outcome::Stopped,
+        _ => Outcome::Written,
+    })
+}
+
+/// The memory of a guest, as drivers and the oracle have it.
+pub(crate) struct DriverMemory(pub(crate) Arc<GuestMemory>);
+
+impl Memory for DriverMemory {
+    fn read(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        Ok(self.0.read(address, bytes)?)
+    }
+
+    fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        Ok(self.0.write(address, bytes)?)
+    }
+
+    fn load32(&self, address: u64) -> Result<u32> {
+        Ok(u32::from_le(self.0.load_acquire(address)?))
+    }
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use pagetrail_rig_devices::{Kind, PAGE, Registers as _, edu, equal, some_pages};
 use vfio_user_check::vmm::IrqKind;
 
-use crate::engine::{BAR, Kind, Registers, edu};
-use crate::guest::{Guest, MEMORY, PAGE, equal, some_pages};
+use crate::guest::{Guest, MEMORY};
+use crate::registers::BAR;
 use crate::served::Served;
 use crate::subject::Subject;
 use crate::trace::Trace;
@@ -70,9 +71,9 @@ fn begin(guest: &mut Guest) -> Result<Vec<u64>> {
     match guest.kind {
         Kind::Testdev => {}
         Kind::Edu => guest.device().connect_interrupts(IrqKind::Msi)?,
-        Kind::Vf => guest.device().connect_interrupts(IrqKind::Msix)?,
+        Kind::Nvme | Kind::Vf => guest.device().connect_interrupts(IrqKind::Msix)?,
     }
-    Ok(some_pages(guest.kind.pages(), MEMORY / PAGE))
+    Ok(some_pages(guest.kind.limits().pages, MEMORY / PAGE))
 }
 
 fn use_device(guest: &Guest, pages: &[u64]) -> Result<()> {
@@ -82,8 +83,8 @@ fn use_device(guest: &Guest, pages: &[u64]) -> Result<()> {
             guest.write_pages(pages)?;
             (0..TIMES).try_for_each(|time| raise(guest, time))
         }
-        // It interrupts after each job.
-        Kind::Vf => pages.iter().try_for_each(|page| {
+        // It interrupts after each write.
+        Kind::Nvme | Kind::Vf => pages.iter().try_for_each(|page| {
             guest.write_pages(&[*page])?;
             ensure!(interrupts_of(guest)? == 1, "no interrupt after page {page}");
             Ok(())
@@ -93,10 +94,9 @@ fn use_device(guest: &Guest, pages: &[u64]) -> Result<()> {
 
 /// Has edu interrupt by MSI, and waits for that.
 pub(crate) fn raise(guest: &Guest, time: u32) -> Result<()> {
-    let area = guest.registers.as_ref().context("not mapped")?;
-    let mut registers = Registers::Mapped(area);
-    registers.set(edu::RAISE, 1)?;
-    registers.set(edu::ACKNOWLEDGE, 1)?;
+    let mut registers = guest.mapped()?;
+    registers.write32(edu::RAISE, 1)?;
+    registers.write32(edu::ACKNOWLEDGE, 1)?;
     let count = interrupts_of(guest)?;
     ensure!(count == 1, "interrupt {time} was signalled {count} times");
     Ok(())

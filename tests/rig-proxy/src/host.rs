@@ -6,11 +6,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use pagetrail_rig_devices::{Outcome, PAGE, equal};
 use vfio_user_check::client::IrqAction;
 use vfio_user_check::vmm::{Interrupts, IrqKind};
 
-use crate::engine::Outcome;
-use crate::guest::{Guest, PAGE, equal};
+use crate::guest::Guest;
 use crate::served::Served;
 use crate::subject::Subject;
 

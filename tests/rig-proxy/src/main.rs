@@ -6,7 +6,6 @@
 
 mod bad_input;
 mod checks;
-mod engine;
 mod guest;
 mod hops;
 mod host;
@@ -14,6 +13,7 @@ mod migration;
 mod mixed;
 mod plain;
 mod race;
+mod registers;
 mod removal;
 mod served;
 mod subject;
@@ -25,15 +25,15 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use pagetrail_rig_devices::{Kind, Tap};
 
-use engine::Kind;
 use subject::{Subject, Tracker};
 
 /// Checks devices that pagetrail passes through, on this machine.
 #[derive(Parser)]
 struct Args {
-    /// A device that writes on demand (iommu-testdev, edu or a virtual function of mlx5-rig), by its PCI address; can be repeated. The
-    /// first two virtual functions are the ends of migrations.
+    /// A device that writes on demand (iommu-testdev, edu or a virtual function of mlx5-rig), by its PCI address; can be repeated.
+    /// The first two virtual functions are the ends of migrations.
     #[arg(long, required = true)]
     pci: Vec<String>,
     /// The server.
@@ -47,14 +47,6 @@ struct Args {
     filter: String,
 }
 
-/// Runs checks, and counts them.
-#[derive(Default)]
-struct Tap {
-    filter: String,
-    number: u32,
-    failed: u32,
-}
-
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
     let subjects = args
@@ -63,19 +55,16 @@ fn main() -> Result<ExitCode> {
         .map(|address| Subject::new(&args.pagetrail, address));
     let subjects = subjects.collect::<Result<Vec<_>>>()?;
     let (vfs, others): (Vec<_>, Vec<_>) = subjects.into_iter().partition(|subject| subject.kind == Kind::Vf);
-    let mut tap = Tap {
-        filter: args.filter,
-        ..Tap::default()
-    };
-    println!("TAP version 13");
+    let mut tap = Tap::begin(args.filter);
     for subject in &others {
-        tap.check_one(subject, &if args.plain { plain::all() } else { checks::all() });
+        let checks = if args.plain { plain::all() } else { checks::all() };
+        check_one(&mut tap, subject, &checks);
     }
     if let Some(vf) = vfs.first() {
-        tap.check_one(&vf.by(Tracker::Device), &checks::all());
+        check_one(&mut tap, &vf.by(Tracker::Device), &checks::all());
     }
     if let [from, to, ..] = &vfs[..] {
-        tap.check_migrations(from, to);
+        check_migrations(&mut tap, from, to);
     }
     if let ([other, ..], [vf, ..]) = (&others[..], &vfs[..]) {
         for check in three::all() {
@@ -84,46 +73,24 @@ fn main() -> Result<ExitCode> {
             });
         }
     }
-    println!(
-        "1..{}\n# {} of {} checks failed",
-        tap.number, tap.failed, tap.number
-    );
-    Ok(ExitCode::from(u8::from(tap.failed > 0)))
+    Ok(tap.end())
 }
 
-impl Tap {
-    fn check_one(&mut self, subject: &Subject, checks: &[checks::Check]) {
-        for check in checks {
-            self.run(&format!("{}: {}", subject.kind, check.name), || {
-                (check.run)(subject)
-            });
-        }
+fn check_one(tap: &mut Tap, subject: &Subject, checks: &[checks::Check]) {
+    for check in checks {
+        tap.run(&format!("{}: {}", subject.kind, check.name), || {
+            (check.run)(subject)
+        });
     }
+}
 
-    /// Migrations between two virtual functions, whoever tracks them.
-    fn check_migrations(&mut self, from: &Subject, to: &Subject) {
-        for tracker in [Tracker::Iommu, Tracker::Device] {
-            let (from, to) = (from.by(tracker), to.by(tracker));
-            for check in migration::all(tracker) {
-                let name = format!("{} tracked by {tracker}: {}", from.kind, check.name);
-                self.run(&name, || (check.run)(&from, &to));
-            }
-        }
-    }
-
-    /// Runs one check and prints its line.
-    fn run(&mut self, name: &str, check: impl FnOnce() -> Result<()>) {
-        if !name.contains(&self.filter) {
-            return;
-        }
-        self.number += 1;
-        match check() {
-            Ok(()) => println!("ok {} - {name}", self.number),
-            Err(error) => {
-                self.failed += 1;
-                let why = format!("{error:#}").replace('\n', "\n# ");
-                println!("not ok {} - {name}\n# {why}", self.number);
-            }
+/// Migrations between two virtual functions, whoever tracks them.
+fn check_migrations(tap: &mut Tap, from: &Subject, to: &Subject) {
+    for tracker in [Tracker::Iommu, Tracker::Device] {
+        let (from, to) = (from.by(tracker), to.by(tracker));
+        for check in migration::all(tracker) {
+            let name = format!("{} tracked by {tracker}: {}", from.kind, check.name);
+            tap.run(&name, || (check.run)(&from, &to));
         }
     }
 }

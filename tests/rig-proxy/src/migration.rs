@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use pagetrail_rig_devices::vf::{self, Fault, Writes};
+use pagetrail_rig_devices::{Outcome, PAGE, equal};
 use vfio_user_check::client::Error;
 use vfio_user_check::vmm::GuestMemory;
 use vfio_user_check::wire::MigState;
 
-use crate::engine::vf::{self, Job, fault};
-use crate::engine::{BAR, Registers};
-use crate::guest::{Guest, MEMORY, PAGE, equal};
+use crate::guest::{Guest, MEMORY};
+use crate::registers::BAR;
 use crate::removal;
 use crate::served::Served;
 use crate::subject::{Subject, Tracker};
@@ -30,7 +31,7 @@ pub(crate) fn all(tracker: Tracker) -> Vec<Check> {
     let mut checks = vec![
         check(
             "it migrates in mid-job, and loses neither a page nor its state",
-            |from, to| migrates(from, to, 0),
+            |from, to| migrates(from, to, &[]),
         ),
         check("a migration that is given up leaves it at work", given_up),
         check(
@@ -71,8 +72,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// What a message carries of the stream.
 const CHUNK: u32 = 64 << 10;
 /// Writes of the job, two to each page, one every so many microseconds.
-const WRITES: u32 = 2 * (MEMORY / PAGE) as u32;
-const INTERVAL: u32 = 400;
+const WRITES: u64 = 2 * (MEMORY / PAGE);
+const INTERVAL: Duration = Duration::from_micros(400);
 /// Bytes from one write to the next: a page, and a word, so that the second round finds words of its own.
 const STRIDE: u64 = PAGE;
 const SECOND_ROUND: u64 = 8;
@@ -103,14 +104,15 @@ impl Ends {
 
 /// Begins one round of the job: a word of each page, at `offset` in it.
 fn start_round(guest: &mut Guest, offset: u64) -> Result<()> {
-    let job = Job {
-        address: offset,
+    let job = Writes {
+        start: offset,
         stride: STRIDE,
-        value: value_of(0, offset),
+        len: 8,
         count: WRITES / 2,
-        interval: INTERVAL,
+        value: value_of(0, offset),
+        interval: Some(INTERVAL),
     };
-    vf::start(&mut Registers::Messages(guest.device()), &job)
+    vf::begin(&mut guest.messages(), &job)
 }
 
 /// What the write of a round to `page` leaves.
@@ -120,19 +122,18 @@ fn value_of(page: u64, offset: u64) -> u64 {
 
 fn await_end(guest: &mut Guest) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    loop {
-        match guest.device().read32(BAR, vf::STATUS)? {
-            vf::DONE => return Ok(()),
-            vf::BUSY => ensure!(Instant::now() < deadline, "the job does not end"),
-            status => anyhow::bail!("the job ends with status {status}"),
-        }
+    while vf::is_busy(&mut guest.messages())? {
+        ensure!(Instant::now() < deadline, "the job does not end");
         std::thread::sleep(Duration::from_millis(5));
     }
+    let outcome = vf::finish(&mut guest.messages())?;
+    ensure!(outcome == Outcome::Written, "the IOMMU stopped the job");
+    Ok(())
 }
 
-fn await_progress(guest: &mut Guest, left: u32) -> Result<()> {
+fn await_progress(guest: &mut Guest, left: u64) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    while guest.device().read32(BAR, vf::COUNT)? > left {
+    while vf::left(&mut guest.messages())? > left {
         ensure!(Instant::now() < deadline, "the job does not go on");
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -197,7 +198,7 @@ fn saved(guest: &mut Guest) -> Result<Vec<u8>> {
 }
 
 /// Migrates, with faults of the source.
-fn migrates(from: &Subject, to: &Subject, faults: u32) -> Result<()> {
+fn migrates(from: &Subject, to: &Subject, faults: &[Fault]) -> Result<()> {
     let ends = Ends::new(from, to)?;
     let check = || {
         let [mut source, mut destination] = ends.guests(from, to)?;
@@ -205,7 +206,7 @@ fn migrates(from: &Subject, to: &Subject, faults: u32) -> Result<()> {
             .flat_map(|word| (word * 7 + 1).to_le_bytes())
             .collect();
         source.device().client().region_write(BAR, vf::MEMORY, &pattern)?;
-        spoil(&mut source, faults)?;
+        vf::set_faults(&mut source.messages(), faults)?;
         start_round(&mut source, 0)?;
         source.start_log()?;
         let memory = Arc::clone(destination.memory());
@@ -215,7 +216,7 @@ fn migrates(from: &Subject, to: &Subject, faults: u32) -> Result<()> {
         let (mut passes, mut sent) = (0, 0);
         let deadline = Instant::now() + PATIENCE;
         // The first round ends in pre-copy, the second in the destination.
-        while source.device().read32(BAR, vf::STATUS)? == vf::BUSY {
+        while vf::is_busy(&mut source.messages())? {
             ensure!(Instant::now() < deadline, "the job does not end");
             sent += copy_dirty(&mut source, &memory)?;
             read_stream(&mut source, &mut stream)?;
@@ -226,7 +227,7 @@ fn migrates(from: &Subject, to: &Subject, faults: u32) -> Result<()> {
         let client = source.device().client();
         client.set_mig_state(MigState::PreCopyP2p)?;
         client.set_mig_state(MigState::StopCopy)?;
-        let left = source.device().read32(BAR, vf::COUNT)?;
+        let left = vf::left(&mut source.messages())?;
         ensure!(
             left > 0 && left < WRITES / 2,
             "{left} writes are left: it is not in mid-job"
@@ -349,11 +350,6 @@ fn reset_by_guest(from: &Subject, to: &Subject) -> Result<()> {
     ends.explain(check())
 }
 
-/// Tells a device what is to go wrong.
-fn spoil(guest: &mut Guest, faults: u32) -> Result<()> {
-    Ok(guest.device().write32(BAR, vf::FAULTS, faults)?)
-}
-
 fn driver_fails(from: &Subject, to: &Subject) -> Result<()> {
     let ends = Ends::new(from, to)?;
     let check = || {
@@ -361,10 +357,10 @@ fn driver_fails(from: &Subject, to: &Subject) -> Result<()> {
         source.start_log()?;
         source.write_pages(&[9])?;
         for (fault, state) in [
-            (fault::SUSPEND, MigState::Stop),
-            (fault::SAVE, MigState::StopCopy),
+            (Fault::Suspend, MigState::Stop),
+            (Fault::Save, MigState::StopCopy),
         ] {
-            spoil(&mut source, fault)?;
+            vf::set_faults(&mut source.messages(), &[fault])?;
             let refused = source.device().client().set_mig_state(state);
             let data = refused.is_ok().then(|| read_stream(&mut source, &mut Vec::new()));
             ensure!(
@@ -385,7 +381,7 @@ fn driver_fails(from: &Subject, to: &Subject) -> Result<()> {
             );
         }
         let good = saved(&mut source)?;
-        spoil(&mut destination, fault::LOAD)?;
+        vf::set_faults(&mut destination.messages(), &[Fault::Load])?;
         let written = write_stream(&mut destination, &good);
         let left = destination.device().client().set_mig_state(MigState::Running);
         ensure!(
@@ -402,16 +398,16 @@ fn tracker_fails(from: &Subject, to: &Subject) -> Result<()> {
     let ends = Ends::new(from, to)?;
     let check = || {
         let [mut source, _] = ends.guests(from, to)?;
-        for fault in [fault::ERROR_CQE, fault::ERROR_STATE] {
+        for fault in [Fault::ErrorCompletion, Fault::ErrorState] {
             source.start_log()?;
             source.write_pages(&[1, 2])?;
-            spoil(&mut source, fault)?;
+            vf::set_faults(&mut source.messages(), &[fault])?;
             for _ in 0..2 {
                 let report = source.device().client().logging_report(0, MEMORY, PAGE);
                 let errno = report.err().context("a report of a tracker that failed")?.errno();
                 ensure!(errno == Some(EIO), "{errno:?}");
             }
-            spoil(&mut source, 0)?;
+            vf::set_faults(&mut source.messages(), &[])?;
             // An error of the tracker's end is not one of the device's.
             let _ = source.device().client().logging_stop();
             source.start_log()?;
@@ -425,7 +421,7 @@ fn tracker_fails(from: &Subject, to: &Subject) -> Result<()> {
 }
 
 fn drops_pages(from: &Subject, to: &Subject) -> Result<()> {
-    let found = migrates(from, to, fault::DROP_PAGE).err();
+    let found = migrates(from, to, &[Fault::DropPage]).err();
     let found = format!("{:#}", found.context("a lost page is not missed")?);
     ensure!(found.contains("it was lost"), "{found}");
     Ok(())

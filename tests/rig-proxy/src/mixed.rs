@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use pagetrail_rig_devices::{Outcome, PAGE, equal};
 use vfio_user_check::client::LoggingRange;
 use vfio_user_check::driver::{Dma, Generator};
 use vfio_user_check::vmm::Device;
 
-use crate::engine::Outcome;
-use crate::guest::{Guest, MEMORY, PAGE, equal};
+use crate::guest::{Guest, MEMORY};
 use crate::served::Served;
 use crate::subject::Subject;
 
@@ -79,12 +79,10 @@ pub(crate) fn one_memory(subject: &Subject) -> Result<()> {
         guest.vm.devices()[1].client().dma_unmap(0, MEMORY)?;
         guest.write_pages(&[1])?;
         guest.device().client().dma_unmap(0, MEMORY)?;
-        if guest.kind.knows_stops() {
-            ensure!(
-                guest.write(PAGE)? == Outcome::Stopped,
-                "nothing is mapped any more"
-            );
-        }
+        ensure!(
+            guest.write(PAGE)? == Outcome::Stopped,
+            "nothing is mapped any more"
+        );
         let report = guest.report_all()?;
         ensure!(report.contains(&1), "the page written is missing");
         let region = guest.memory().regions().remove(0);

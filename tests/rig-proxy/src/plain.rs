@@ -4,11 +4,12 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use pagetrail_rig_devices::{PAGE, equal};
 use vfio_user_check::client::Error;
 
 use crate::bad_input::says;
 use crate::checks::{Check, ENOTTY};
-use crate::guest::{Guest, MEMORY, PAGE, equal};
+use crate::guest::{Guest, MEMORY};
 use crate::served::{Served, vfio};
 use crate::subject::Subject;
 
@@ -84,7 +85,7 @@ fn blocked(subject: &Subject) -> Result<()> {
         );
         drop(guest);
         // Without the device, which takes a moment to leave, its VM has a log.
-        let mut guest = Guest::new(subject, &served.sockets[1..])?;
+        let mut guest = Guest::without_driver(subject, &served.sockets[1..], &[(0, MEMORY)])?;
         let deadline = Instant::now() + PATIENCE;
         while let Err(error) = guest.start_log() {
             ensure!(Instant::now() < deadline, "no log: {error:#}");

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use pagetrail_rig_devices::{Outcome, PAGE, equal};
 use vfio_user_check::wire::MigState;
 
-use crate::engine::Outcome;
-use crate::guest::{Guest, PAGE, equal};
+use crate::guest::Guest;
 use crate::host::{Asked, attribute};
 use crate::served::Served;
 use crate::subject::Subject;

@@ -4,8 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-
-use crate::engine::Kind;
+use pagetrail_rig_devices::Kind;
 
 /// A device, and the program that serves it.
 #[derive(Clone)]
@@ -30,12 +29,14 @@ impl Subject {
     pub(crate) fn new(pagetrail: &Path, address: &str) -> Result<Self> {
         let id = |name: &str| {
             let path = format!("/sys/bus/pci/devices/{address}/{name}");
-            std::fs::read_to_string(&path).with_context(|| format!("no {path}"))
+            let text = std::fs::read_to_string(&path).with_context(|| format!("no {path}"))?;
+            let digits = text.trim().trim_start_matches("0x");
+            u16::from_str_radix(digits, 16).with_context(|| format!("{path} has {text}"))
         };
         Ok(Self {
             pagetrail: pagetrail.to_owned(),
             address: address.to_owned(),
-            kind: Kind::of(id("vendor")?.trim(), id("device")?.trim())?,
+            kind: Kind::of((id("vendor")?, id("device")?))?,
             tracker: Tracker::Iommu,
         })
     }

@@ -1,17 +1,19 @@
 //! One VM with a device that the IOMMU tracks, one that tracks itself, and an emulated one.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use pagetrail_rig_devices::vf::{self, Fault};
+use pagetrail_rig_devices::{Kind, Outcome, PAGE, equal};
 use vfio_user_check::client::LoggingRange;
-use vfio_user_check::vmm::Device;
+use vfio_user_check::vmm::{Device, GuestMemory};
 
-use crate::engine::vf::{self, fault};
-use crate::engine::{BAR, Kind, Outcome, Registers};
-use crate::guest::{Guest, MEMORY, PAGE, equal};
+use crate::guest::{self, Guest, MEMORY};
 use crate::migration::EIO;
 use crate::mixed::emulated_write;
+use crate::registers::Messages;
 use crate::served::Served;
 use crate::subject::{Subject, Tracker};
 
@@ -68,13 +70,20 @@ fn start_all(guest: &mut Guest) -> Result<()> {
 
 /// Has the device that tracks itself write a page.
 fn write_own(guest: &mut Guest, page: u64) -> Result<()> {
-    let registers = &mut Registers::Messages(&mut guest.vm.devices()[OWN]);
-    let outcome = Kind::Vf.write(registers, page * PAGE)?;
+    let memory = Arc::clone(guest.memory());
+    let outcome = write(Kind::Vf, &mut guest.vm.devices()[OWN], &memory, page)?;
     ensure!(
         outcome == Outcome::Written,
         "the IOMMU stopped a write of page {page}"
     );
     Ok(())
+}
+
+/// Has a device that is a guest's write a page.
+fn write(kind: Kind, device: &mut Device, memory: &Arc<GuestMemory>, page: u64) -> Result<Outcome> {
+    let registers = &mut Messages(device);
+    let mut engine = guest::drive(kind, registers, memory)?;
+    guest::write(&mut *engine, registers, memory, page * PAGE)
 }
 
 fn write_emulated(guest: &mut Guest, page: u64) -> Result<()> {
@@ -138,13 +147,11 @@ fn leaving(other: &Subject, vf: &Subject) -> Result<()> {
     let served = Served::vm(&[other, &vf.by(Tracker::Device)])?;
     let check = || {
         // The emulated device stays.
-        let mut guest = Guest::new(other, &served.sockets[EMULATED..])?;
+        let mut guest = Guest::without_driver(other, &served.sockets[EMULATED..], &[(0, MEMORY)])?;
         guest.start_log()?;
         for (which, subject, page) in [(TRACKED, other, 7), (OWN, vf, 9)] {
             let mut device = join(&guest, &served.sockets[which])?;
-            let outcome = subject
-                .kind
-                .write(&mut Registers::Messages(&mut device), page * PAGE)?;
+            let outcome = write(subject.kind, &mut device, guest.memory(), page)?;
             ensure!(outcome == Outcome::Written, "the IOMMU stopped {}", subject.kind);
             drop(device);
             await_page(&mut guest, page)?;
@@ -172,14 +179,17 @@ fn one_fails(other: &Subject, vf: &Subject) -> Result<()> {
         start_all(guest)?;
         guest.write_pages(&[1])?;
         write_own(guest, 2)?;
-        guest.vm.devices()[OWN].write32(BAR, vf::FAULTS, fault::ERROR_CQE)?;
+        vf::set_faults(
+            &mut Messages(&mut guest.vm.devices()[OWN]),
+            &[Fault::ErrorCompletion],
+        )?;
         for device in [TRACKED, OWN, EMULATED] {
             let client = guest.vm.devices()[device].client();
             let report = client.logging_report(0, MEMORY, PAGE);
             let errno = report.err().context("a report without a tracker")?.errno();
             ensure!(errno == Some(EIO), "{errno:?}");
         }
-        guest.vm.devices()[OWN].write32(BAR, vf::FAULTS, 0)?;
+        vf::set_faults(&mut Messages(&mut guest.vm.devices()[OWN]), &[])?;
         for device in guest.vm.devices() {
             // A tracker that is broken may say so once more.
             let _ = device.client().logging_stop();

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use pagetrail_tracker::{Access, IovaRange, Leaves};
+use pagetrail_rig_devices::{MIB, PAGE};
+use pagetrail_tracker::{Access, Leaves};
 
 use super::{MEMORY, Reading, START, Side, starts};
 use crate::device::Device;
-use crate::memory::{MIB, Memory, PAGE};
+use crate::memory::Memory;
 use crate::space::{Space, range};
 
 /// What a device writes at a time when it writes everything.
@@ -37,13 +38,13 @@ impl Side for Tracked {
     fn write(&mut self, pages: u64) -> Result<()> {
         let all = self.reading.all;
         let of_all = all.len() / PAGE;
-        let written: Vec<IovaRange> = if pages == of_all {
-            starts(all, CHUNK).map(|start| range(start, CHUNK)).collect()
+        let written: Vec<_> = if pages == of_all {
+            starts(all, CHUNK).map(|start| start..start + CHUNK).collect()
         } else {
             let starts = (0..pages).map(|page| START + page * (of_all / pages) * PAGE);
-            starts.map(|start| range(start, 4)).collect()
+            starts.map(|start| start..start + 4).collect()
         };
-        self.space.device.engine.write(&written)
+        self.space.device.write(&written)
     }
 
     fn read(&mut self, pages: u64) -> Result<f64> {

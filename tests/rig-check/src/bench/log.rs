@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use pagetrail_rig_devices::PAGE;
+use pagetrail_rig_devices::vf::Writes;
 use pagetrail_tracker::{Access, AttachedDevice, DeviceTracker, DirtyTracker, KernelIoas, Leaves, PageSize};
 
 use super::{MEMORY, Reading, START, Side, starts};
-use crate::memory::{Memory, PAGE};
-use crate::mlx5::{Vf, Writes};
+use crate::memory::Memory;
+use crate::mlx5::Vf;
 use crate::space::range;
 
 /// An address space whose virtual function logs what it writes.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use pagetrail_rig_devices::vf::Fault;
+use pagetrail_rig_devices::{MIB, PAGE, equal};
 use pagetrail_tracker::{DirtyTracker, PageSize};
 
 use super::logged::Logged;
-use super::vf::Fault;
 use super::{Vf, check};
-use crate::checks::{Check, equal};
-use crate::memory::{MIB, PAGE};
+use crate::checks::Check;
 use crate::space::range;
 
 /// Pages that `scripts/run-in-rig` lets a tracker hold.

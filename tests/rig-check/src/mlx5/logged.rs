@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use pagetrail_rig_devices::MIB;
 use pagetrail_tracker::conformance::Rig;
 use pagetrail_tracker::{
     Access, AttachedDevice, DeviceTracker, DirtyTracker, IovaRange, KernelIoas, Leaves, PageSize,
 };
 
 use super::Vf;
-use crate::memory::{MIB, Memory};
+use crate::memory::Memory;
 use crate::space::{map, range, read_report};
 
 /// An address space, a virtual function attached to it, its tracker, and memory at its beginning.

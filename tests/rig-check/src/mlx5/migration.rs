@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use pagetrail_rig_devices::vf::{Fault, MEMORY_LEN, Writes};
+use pagetrail_rig_devices::{Memory as _, PAGE};
 use pagetrail_tracker::{DirtyTracker, PageSize};
 
 use super::logged::Logged;
 use super::states::State;
-use super::vf::{Fault, MEMORY_LEN, Writes};
 use super::{Vf, check};
 use crate::checks::Check;
-use crate::memory::PAGE;
 use crate::space::range;
 
 pub(super) fn checks(vfs: &[Arc<Vf>]) -> Vec<Check> {
@@ -254,7 +254,7 @@ fn live(vfs: &[Arc<Vf>]) -> Result<()> {
     ensure!(reported == left, "{reported} pages reported, {left} written");
     for write in 0..WRITES {
         let at = write * (PAGE + 8);
-        let bytes = destination.memory.read(at, 8)?;
+        let bytes = destination.memory.bytes(at, 8)?;
         ensure!(
             bytes == ((1 << 40) + write).to_le_bytes(),
             "write {write} is missing at {at:#x}"

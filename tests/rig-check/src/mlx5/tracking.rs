@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use pagetrail_rig_devices::vf::{Reporting, Writes};
+use pagetrail_rig_devices::{MIB, PAGE, equal, some_pages};
 use pagetrail_tracker::{DirtyTracker, PageSize, conformance};
 
 use super::logged::Logged;
-use super::vf::{Reporting, Writes};
 use super::{Vf, check};
-use crate::checks::{Check, equal, some_pages};
-use crate::memory::{MIB, PAGE};
+use crate::checks::Check;
 use crate::space::range;
 
 /// Pages of 4 KiB in one of 2 MiB.
