@@ -49,7 +49,7 @@ rig_test_proxy() {
     local iommu result=0
     "$root/scripts/run-in-rig" --iommu=intel --mlx5=2 --seconds=900 --proxy || result=1
     for iommu in amd plain; do
-        "$root/scripts/run-in-rig" "--iommu=$iommu" --proxy || result=1
+        "$root/scripts/run-in-rig" "--iommu=$iommu" --seconds=600 --proxy || result=1
     done
     return "$result"
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use pagetrail_rig_devices::{Kind, MIB, Outcome, PAGE, edu, equal, nvme, some_pages, vf};
+use pagetrail_rig_devices::{Kind, MIB, Outcome, PAGE, Reads, edu, equal, nvme, some_pages, vf};
 use vfio_user_check::client::IrqAction;
 use vfio_user_check::vmm::{IrqKind, Region};
 
@@ -12,7 +12,7 @@ use crate::hops::{interrupts_of, raise};
 use crate::registers::BAR;
 use crate::served::Served;
 use crate::subject::{Subject, Tracker};
-use crate::{bad_input, hops, host, mixed, race, removal};
+use crate::{bad_input, hops, host, mixed, race, reach, removal};
 
 /// Linux's numbers of errors.
 pub(crate) const EINVAL: u32 = 22;
@@ -24,10 +24,10 @@ pub(crate) struct Check {
     pub(crate) run: fn(&Subject) -> Result<()>,
 }
 
-/// All checks.
-pub(crate) fn all() -> Vec<Check> {
+/// All checks of a kind of device.
+pub(crate) fn all(kind: Kind) -> Vec<Check> {
     let check = |name, run| Check { name, run };
-    vec![
+    let mut checks = vec![
         check("the client sees the host's device", identity),
         check("registers are the same by message and by mapping", both_ways),
         check(
@@ -42,6 +42,14 @@ pub(crate) fn all() -> Vec<Check> {
             unmapping,
         ),
         check("an unmap that asks for its pages gets them", unmap_and_report),
+        check(
+            "what is unmapped while the device writes it is due, and out of its reach",
+            reach::unmapped,
+        ),
+        check(
+            "what the device may only read it does not write, and it is never due",
+            reach::read_only,
+        ),
         check("no page is lost between writes and reports", race::reports),
         check(
             "an emulated device and this one are in one report",
@@ -76,7 +84,14 @@ pub(crate) fn all() -> Vec<Check> {
         ),
         check("what the device cannot do is refused", refusals),
         check("bad input is answered with what to do", bad_input::all),
-    ]
+    ];
+    if kind.limits().reads == Reads::Yes {
+        checks.push(check(
+            "a page that the device reads is not due, and is once it is written",
+            reach::read,
+        ));
+    }
+    checks
 }
 
 /// Serves the subject and runs a check against it.

@@ -96,6 +96,12 @@ impl Guest {
         Ok((engine, area))
     }
 
+    /// Takes it back.
+    pub(crate) fn give_driver(&mut self, engine: Box<dyn Engine>, area: MappedArea) {
+        self.registers = Some(area);
+        self.engine = RefCell::new(engine);
+    }
+
     /// Has the device write four bytes at `iova`, by its mapped registers.
     pub(crate) fn write(&self, iova: u64) -> Result<Outcome> {
         let engine = &mut **self.engine.borrow_mut();
@@ -119,6 +125,14 @@ impl Guest {
             );
         }
         Ok(())
+    }
+
+    /// Has the device read each of `pages`, by its mapped registers.
+    pub(crate) fn read_pages(&self, pages: &[u64]) -> Result<()> {
+        let engine = &mut **self.engine.borrow_mut();
+        pages
+            .iter()
+            .try_for_each(|page| engine.read(&mut self.mapped()?, page * PAGE..(page + 1) * PAGE))
     }
 
     /// Starts the log of the memory from address 0 on.

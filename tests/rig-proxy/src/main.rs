@@ -13,6 +13,7 @@ mod migration;
 mod mixed;
 mod plain;
 mod race;
+mod reach;
 mod registers;
 mod removal;
 mod served;
@@ -32,7 +33,7 @@ use subject::{Subject, Tracker};
 /// Checks devices that pagetrail passes through, on this machine.
 #[derive(Parser)]
 struct Args {
-    /// A device that writes on demand (iommu-testdev, edu or a virtual function of mlx5-rig), by its PCI address; can be repeated.
+    /// A device that writes on demand (iommu-testdev, edu, nvme or a virtual function of mlx5-rig), by its PCI address; can be repeated.
     /// The first two virtual functions are the ends of migrations.
     #[arg(long, required = true)]
     pci: Vec<String>,
@@ -57,11 +58,15 @@ fn main() -> Result<ExitCode> {
     let (vfs, others): (Vec<_>, Vec<_>) = subjects.into_iter().partition(|subject| subject.kind == Kind::Vf);
     let mut tap = Tap::begin(args.filter);
     for subject in &others {
-        let checks = if args.plain { plain::all() } else { checks::all() };
+        let checks = if args.plain {
+            plain::all()
+        } else {
+            checks::all(subject.kind)
+        };
         check_one(&mut tap, subject, &checks);
     }
     if let Some(vf) = vfs.first() {
-        check_one(&mut tap, &vf.by(Tracker::Device), &checks::all());
+        check_one(&mut tap, &vf.by(Tracker::Device), &checks::all(vf.kind));
     }
     if let [from, to, ..] = &vfs[..] {
         check_migrations(&mut tap, from, to);

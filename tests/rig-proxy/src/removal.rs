@@ -60,11 +60,29 @@ impl Slot {
     }
 }
 
-/// Has a driver take a device that has none.
+/// Has a driver take a device that another one may have, or be about to take.
 fn give(address: &str, driver: &str) -> Result<()> {
     fs::write(attribute(address, "driver_override"), driver)?;
-    fs::write("/sys/bus/pci/drivers_probe", address)
-        .with_context(|| format!("{driver} does not take {address}"))
+    for _ in 0..2 {
+        match driver_of(address) {
+            Some(other) if other != driver => fs::write(attribute(address, "driver/unbind"), address)?,
+            _ => {}
+        }
+        fs::write("/sys/bus/pci/drivers_probe", address)
+            .with_context(|| format!("{driver} does not take {address}"))?;
+    }
+    let taken_by = driver_of(address);
+    ensure!(
+        taken_by.as_deref() == Some(driver),
+        "{address} is taken by {taken_by:?}"
+    );
+    Ok(())
+}
+
+/// The name of the driver that a device has, if it has one.
+fn driver_of(address: &str) -> Option<String> {
+    let link = fs::read_link(attribute(address, "driver")).ok()?;
+    Some(link.file_name()?.to_string_lossy().into_owned())
 }
 
 /// It is let go of, what it wrote is not called clean, and it is served again once it is back.
