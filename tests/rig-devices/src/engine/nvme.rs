@@ -23,8 +23,8 @@ pub(super) const LIMITS: Limits = Limits {
     depth: 32,
     pages: 500,
     race: Goal {
-        writes: 20_000,
-        reads: 200,
+        writes: 40_000,
+        reads: 2000,
     },
     reads: Reads::Yes,
     landing: Landing::Later,

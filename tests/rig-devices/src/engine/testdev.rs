@@ -15,7 +15,7 @@ pub(super) const LIMITS: Limits = Limits {
     pages: 500,
     race: Goal {
         writes: 500_000,
-        reads: 500,
+        reads: 2000,
     },
     reads: Reads::No,
     landing: Landing::AtOnce,

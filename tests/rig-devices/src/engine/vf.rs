@@ -15,8 +15,8 @@ pub(super) const LIMITS: Limits = Limits {
     depth: 64,
     pages: 300,
     race: Goal {
-        writes: 30_000,
-        reads: 20,
+        writes: 200_000,
+        reads: 2000,
     },
     reads: Reads::No,
     landing: Landing::AtOnce,
