@@ -37,11 +37,13 @@ Examples:
       -object memory-backend-memfd,id=ram,size=1G,share=on \\
       -device '{\"driver\": \"vfio-user-pci\", \"socket\": {\"type\": \"unix\", \"path\": \"/tmp/dma.sock\"}}' ...
 
-Without --socket-path and --fd the socket is the one that the service manager passes (pagetrail help systemd).";
+Without --socket-path and --fd the socket is the one that the service manager passes (pagetrail
+help systemd).";
 
 const VFIO_EXAMPLES: &str = "\
 Examples:
   Hand a PCI device over to VFIO, and serve it (as root, or as a user with access to both files):
+    modprobe vfio-pci
     echo vfio-pci > /sys/bus/pci/devices/0000:01:00.0/driver_override
     echo 0000:01:00.0 > /sys/bus/pci/devices/0000:01:00.0/driver/unbind
     echo 0000:01:00.0 > /sys/bus/pci/drivers_probe
@@ -55,8 +57,9 @@ Examples:
       -object memory-backend-memfd,id=ram,size=1G,share=on \\
       -device '{\"driver\": \"vfio-user-pci\", \"socket\": {\"type\": \"unix\", \"path\": \"/tmp/vf.sock\"}}' ...
 
-All of the guest's memory is locked: LimitMEMLOCK=infinity, or ulimit -l. A VM with several devices, emulated ones among
-them, is served by one process: pagetrail help serve. More: pagetrail help passthrough";
+All of the guest's memory is locked: LimitMEMLOCK=infinity, or ulimit -l. A VM with several devices,
+emulated ones among them, is served by one process: pagetrail help serve. More: pagetrail help
+passthrough";
 
 const SERVE_EXAMPLES: &str = "\
 Example:

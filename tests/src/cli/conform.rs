@@ -16,7 +16,7 @@ Examples:
   A server that is running already:
     vfio-user-check conform --socket-path=/run/device.sock
 
-  A server that ends with its client, or that a check may bring down: let it be started here, as often as needed:
+  A server that ends with its client, or that a check may bring down, started as often as needed:
     vfio-user-check conform --socket-path=/tmp/s.sock --run='./server /tmp/s.sock'
 
   Two devices of one VM, for the checks of several devices:
@@ -33,12 +33,14 @@ Examples:
     vfio-user-check conform --socket-path=/tmp/s.sock --tap --junit=conform.xml --json=conform.json
 
 What it asserts:
-  What the vfio-user specification demands (QEMU's docs/interop/vfio-user.rst) or, where that refers to the kernel's
-  VFIO interface, what linux/vfio.h does; --list names the place for each check. What a server need not have makes the
-  checks of it skipped, with the reason. The device must not be in use: it is reset, its memory is unmapped, its
-  migration state changes. What a device writes can be checked only where it can be told to write, which is `dma`.
+  What the vfio-user specification demands (QEMU's docs/interop/vfio-user.rst) or, where that
+  refers to the kernel's VFIO interface, what linux/vfio.h does; --list names the place for each
+  check. What a server need not have makes the checks of it skipped, with the reason. The device
+  must not be in use: it is reset, its memory is unmapped, its migration state changes. What a
+  device writes can be checked only where it can be told to write, which is `dma`.
 
-Exit status: 0 all that was tried passed, 1 a check failed, 2 usage, 4 every check was skipped, or there is no server.";
+Exit status: 0 all that was tried passed, 1 a check failed, 2 usage, 4 every check
+was skipped, or there is no server.";
 
 /// Options of `conform`.
 #[derive(Debug, clap::Args)]

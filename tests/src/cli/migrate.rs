@@ -30,12 +30,13 @@ Examples:
     vfio-user-check migrate --source=/run/x.sock --dest=/run/y.sock --drive=none
 
 How it judges:
-  Guest memory lives here, in two memfds. Every page is hashed in every pass: one that changed without being
-  reported is a suspect, and it is a failure if no later report names it. At the end both memories are
-  compared byte by byte. Where the device is `dma` its generator must go on at the destination, and its
-  window must hold exactly what the generator's definition says.
+  Guest memory lives here, in two memfds. Every page is hashed in every pass: one that changed
+  without being reported is a suspect, and it is a failure if no later report names it. At the end
+  both memories are compared byte by byte. Where the device is `dma` its generator must go on at
+  the destination, and its window must hold exactly what the generator's definition says.
 
-Exit status: 0 every page arrived, 1 pages were lost or the migration failed, 2 it could not be set up.";
+Exit status: 0 every page arrived, 1 pages were lost or the migration failed, 2 it could not be set
+up.";
 
 /// Who keeps the devices busy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -15,7 +15,8 @@ Examples:
   The page of a run that was made elsewhere:
     vfio-user-check render report.json --html=report.html
 
-Exit status: 0 every scenario of the report passed, 1 one failed, 2 the report cannot be read, 4 nothing was checked.";
+Exit status: 0 every scenario of the report passed, 1 one failed, 2 the report cannot be read,
+4 nothing was checked.";
 
 /// Options of `render`.
 #[derive(Debug, clap::Args)]

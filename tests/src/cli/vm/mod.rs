@@ -23,7 +23,7 @@ use crate::spawn::ServerCommand;
 const EXAMPLES: &str = "\
 A complete example:
     qemu=$(scripts/build-qemu)      # QEMU with migration of vfio-user devices; prints its path
-    guest=$(scripts/build-guest)    # a kernel, and an initrd with the program that drives the device; prints the folder
+    guest=$(scripts/build-guest)    # a kernel and an initrd that drives devices; prints the folder
     cargo build --release
     vfio-user-check vm --qemu=\"$qemu\" --kernel=\"$guest/vmlinuz\" --initrd=\"$guest/initrd\" \\
         --source-server='target/release/pagetrail dma --socket-path={socket}' \\
@@ -41,20 +41,23 @@ More examples:
     vfio-user-check vm --memory=1G --scenario=flat-out …
 
   From an older version of a server to a newer one:
-    vfio-user-check vm --source-server='./old --socket-path={socket}' --dest-server='./new --socket-path={socket}' …
+    vfio-user-check vm --source-server='./old --socket-path={socket}' \\
+        --dest-server='./new --socket-path={socket}' …
 
 The servers:
-  A command line is taken apart by the shell's rules of quoting and run without a shell, as often as a scenario needs it. {socket}
-  stands for the path where it is to listen. A server that has several devices in one process gets {sockets} instead: the
-  word with it is there once for each. Devices must be `dma` devices (docs/src/dma-device.md): the guest drives them.
-  A scenario that needs a server or a QEMU that was not given is skipped, and says what it lacks.
+  A command line is taken apart by the shell's rules of quoting and run without a shell, as often
+  as a scenario needs it. {socket} stands for the path where it is to listen. A server that has
+  several devices in one process gets {sockets} instead: the word with it is there once for each.
+  Devices must be `dma` devices (docs/src/dma-device.md): the guest drives them. A scenario that
+  needs a server or a QEMU that was not given is skipped, and says what it lacks.
 
 What is checked:
-  Each scenario boots guests, drives their devices and does what --list says. After each migration, before the guest goes on, all
-  memory of both sides is compared byte by byte; the guest's program then checks its work from inside, and what the devices wrote
-  is checked from outside.
+  Each scenario boots guests, drives their devices and does what --list says. After each migration,
+  before the guest goes on, all memory of both sides is compared byte by byte; the guest's program
+  then checks its work from inside, and what the devices wrote is checked from outside.
 
-Exit status: 0 all that was tried passed, 1 a scenario failed, 2 usage, or QEMU does not run, 4 every scenario was skipped.";
+Exit status: 0 all that was tried passed, 1 a scenario failed, 2 usage, or QEMU does not
+run, 4 every scenario was skipped.";
 
 /// Options of `vm`.
 #[derive(Debug, clap::Args)]
