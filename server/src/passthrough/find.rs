@@ -129,6 +129,28 @@ impl OpenError {
         }
     }
 
+    /// Why the file at `path` is not opened.
+    fn of_open(path: &Path, source: io::Error) -> Self {
+        let owned = path.to_owned();
+        match (source.kind(), Errno::from_io_error(&source)) {
+            (io::ErrorKind::NotFound, _) | (_, Some(Errno::NODEV | Errno::NXIO)) => Self::NoFile(owned),
+            (io::ErrorKind::PermissionDenied, _) => Self::NoPermission(owned),
+            _ => Self::system("open", path, source),
+        }
+    }
+
+    /// Why what is behind the file at `path` is not bound to an iommufd.
+    fn of_bind(path: &Path, source: io::Error) -> Self {
+        let owned = path.to_owned();
+        match Errno::from_io_error(&source) {
+            Some(Errno::NOTTY) => Self::NotADevice(owned),
+            // Of a device that is bound already, the kernel says EINVAL; of one whose group is in use, EBUSY.
+            Some(Errno::BUSY | Errno::INVAL) => Self::InUse(owned),
+            Some(Errno::PERM) => Self::UnsafeInterrupts(owned),
+            _ => Self::system("bind to the iommufd", path, source),
+        }
+    }
+
     /// Why the device at `path` is not attached to an address space.
     pub(super) fn of_attach(path: &Path, source: IommuError) -> Self {
         let path = path.to_owned();
@@ -202,28 +224,14 @@ fn is_address(text: &str) -> bool {
 
 /// Opens the device at `path` and binds it to `iommufd`.
 pub(super) fn bind(path: &Path, iommufd: &IommuFd) -> Result<Cdev, OpenError> {
-    let owned = || path.to_owned();
-    let metadata = fs::metadata(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => OpenError::NoFile(owned()),
-        io::ErrorKind::PermissionDenied => OpenError::NoPermission(owned()),
-        _ => OpenError::system("find", path, source),
-    })?;
+    // Looked at before it is opened, since to open some files has effects.
+    let metadata = fs::metadata(path).map_err(|source| OpenError::of_open(path, source))?;
     if !metadata.file_type().is_char_device() {
-        return Err(OpenError::NotADevice(owned()));
+        return Err(OpenError::NotADevice(path.to_owned()));
     }
     let file = File::options().read(true).write(true).open(path);
-    let file = file.map_err(|source| match (source.kind(), Errno::from_io_error(&source)) {
-        (io::ErrorKind::PermissionDenied, _) => OpenError::NoPermission(owned()),
-        (_, Some(Errno::NODEV | Errno::NXIO)) => OpenError::NoFile(owned()),
-        _ => OpenError::system("open", path, source),
-    })?;
-    Cdev::bind(file, iommufd).map_err(|source| match Errno::from_io_error(&source) {
-        Some(Errno::NOTTY) => OpenError::NotADevice(owned()),
-        // Of a device that is bound already, the kernel says EINVAL; of one whose group is in use, EBUSY.
-        Some(Errno::BUSY | Errno::INVAL) => OpenError::InUse(owned()),
-        Some(Errno::PERM) => OpenError::UnsafeInterrupts(owned()),
-        _ => OpenError::system("bind to the iommufd", path, source),
-    })
+    let file = file.map_err(|source| OpenError::of_open(path, source))?;
+    Cdev::bind(file, iommufd).map_err(|source| OpenError::of_bind(path, source))
 }
 
 #[cfg(test)]

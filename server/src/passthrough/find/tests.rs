@@ -102,6 +102,29 @@ fn a_kernel_that_is_too_old_is_named_whatever_it_lacks() {
 }
 
 #[test]
+fn a_device_that_cannot_be_had_says_why() {
+    let path = Path::new("/dev/vfio/devices/vfio0");
+    let open = |errno: Errno| OpenError::of_open(path, errno.into()).to_string();
+    assert!(open(Errno::ACCESS).contains("udev rule"));
+    for errno in [Errno::NOENT, Errno::NODEV, Errno::NXIO] {
+        assert!(open(errno).contains("there is no"), "{errno}");
+    }
+    let bind = |errno: Errno| OpenError::of_bind(path, errno.into()).to_string();
+    for errno in [Errno::BUSY, Errno::INVAL] {
+        let said = bind(errno);
+        assert!(
+            said.contains("in use") && said.contains("/dev/vfio/NUMBER"),
+            "{said}"
+        );
+    }
+    assert!(bind(Errno::PERM).contains("allow_unsafe_interrupts"));
+    assert!(bind(Errno::NOTTY).contains("not a device of VFIO's"));
+    for said in [open(Errno::MFILE), bind(Errno::NOMEM)] {
+        assert!(said.contains("cannot") && said.contains("vfio0"), "{said}");
+    }
+}
+
+#[test]
 fn a_refusal_to_attach_says_why() {
     let path = Path::new("/dev/vfio/devices/vfio0");
     let said = |errno: Errno| OpenError::of_attach(path, IommuError::Attach(errno.into())).to_string();
