@@ -8,8 +8,9 @@
 //!   it is taken; reports are filtered to what was started.
 //!
 //! A read clears all of a tracked page, also of one that only partly lies in the range to read: what is beyond the report
-//! is kept for the next one. After an error the log is lost, says the kernel's interface, and so every further read fails until
-//! the tracker is stopped.
+//! is kept for the next one. What is longer than memory can be, as all addresses are, is read in pages of 1 GiB: to tell smaller
+//! ones apart would take hundreds of thousands of reads. After an error the log is lost, says the kernel's interface, and so every
+//! further read fails until the tracker is stopped.
 
 mod limits;
 mod log;

@@ -183,6 +183,9 @@ pub struct PageSize {
 impl PageSize {
     /// 4 KiB.
     pub const SIZE_4K: Self = Self { shift: 12 };
+
+    /// 1 GiB.
+    pub(crate) const SIZE_1G: Self = Self { shift: 30 };
     /// 2 MiB.
     pub const SIZE_2M: Self = Self { shift: 21 };
 

@@ -53,6 +53,7 @@ struct State {
     faults: Vec<Fault>,
     log: Option<Log>,
     starts: usize,
+    reads: usize,
     late: BTreeSet<u64>,
 }
 
@@ -88,6 +89,11 @@ impl Machine {
                 log.dirty.insert(page);
             }
         }
+    }
+
+    /// How often it was asked what it has logged.
+    pub(super) fn reads(&self) -> usize {
+        self.lock().reads
     }
 
     /// What the device logs, if it does.
@@ -143,7 +149,11 @@ impl DmaLog for Model {
     fn report(&self, range: IovaRange, page_size: PageSize, words: &mut [u64]) -> io::Result<()> {
         let mut guard = self.0.lock();
         let state = &mut *guard;
+        state.reads += 1;
         let log = state.log.as_mut().ok_or(Errno::INVAL)?;
+        if !log.ranges.contains(&range) {
+            return Err(Errno::INVAL.into());
+        }
         let shift = log.page_size.shift();
         let pages = range.start().get() >> shift..=range.last().get() >> shift;
         // All of a page is forgotten, however little of it is asked for.

@@ -120,6 +120,27 @@ fn a_device_whose_pages_are_too_large_to_be_of_use_has_no_tracker() {
 }
 
 #[test]
+fn a_read_of_all_there_might_be_takes_few_reads_of_the_device_and_misses_nothing() {
+    let all = IovaRange::of(3 * PAGE, (1 << 51) + 5 * PAGE - 1);
+    let bench = Bench::new(Limits::WIDE);
+    bench.start(&[all]);
+    let giant = PageSize::new(1 << 30).unwrap();
+    let written = [3, 4, (1 << 18) + 7, 1 << 38, (1 << 39) - 1, (1 << 39) + 4];
+    for page in written {
+        bench.machine.write(pages(page, 1));
+    }
+    let mut bytes = vec![0; ReportBitmap::required_len(all, giant).unwrap()];
+    let mut report = ReportBitmap::new(all, giant, &mut bytes).unwrap();
+    bench.tracker.read_and_clear(&mut report).unwrap();
+    assert!(written.iter().all(|page| report.is_dirty(Iova::new(page * PAGE))));
+    assert!(report.count() < 12, "{} pages of a gibibyte", report.count());
+    assert!(bench.machine.reads() <= 3, "{} reads", bench.machine.reads());
+    for part in [pages(3, 1 << 18), pages(1 << 38, 8), pages((1 << 39) - 4, 9)] {
+        assert!(bench.report(part).unwrap().is_empty(), "it was read and cleared");
+    }
+}
+
+#[test]
 fn a_device_that_does_not_log_has_no_tracker() {
     let machine = Machine::new(Limits::WIDE);
     machine.set_fault(Fault::StartFails);

@@ -13,6 +13,12 @@ use crate::{
 /// The most pages that are read at once: a bitmap of 1 MiB.
 const MOST_AT_ONCE: u64 = 1 << 23;
 
+/// The most pages that are told apart in one read. Of 4 KiB each, 32 TiB: what is longer is no memory but all that there might be.
+const MOST_APART: u64 = MOST_AT_ONCE << 10;
+
+/// The size of the pages of what is longer, of which a bitmap has all.
+const COARSE: PageSize = PageSize::SIZE_1G;
+
 impl DirtyTracker for DeviceTracker {
     fn kind(&self) -> TrackerKind {
         TrackerKind::Device
@@ -72,8 +78,7 @@ impl DirtyTracker for DeviceTracker {
         if let Some(why) = &running.lost {
             return Err(TrackerError::Failed(format!("pages were lost: {why}").into()));
         }
-        let page_size = running.page_size;
-        for piece in pieces(&range, page_size) {
+        for (piece, page_size) in reads(&range, running.page_size) {
             let read = match report.words_of(&piece, page_size) {
                 Some(words) => self.log.report(piece, page_size, words),
                 None => self.read_by_way_of(words, &piece, page_size).inspect(|()| {
@@ -116,8 +121,31 @@ impl Drop for DeviceTracker {
     }
 }
 
+/// What is read for `range`, and in pages of which size.
+fn reads(range: &IovaRange, page_size: PageSize) -> impl Iterator<Item = (IovaRange, PageSize)> {
+    parts(range, page_size)
+        .into_iter()
+        .flat_map(|(part, page_size)| pieces(part, page_size).map(move |piece| (piece, page_size)))
+}
+
+/// `range` as one part if it is not too long, or else with the whole coarse pages in it as a part of their own.
+fn parts(range: &IovaRange, page_size: PageSize) -> Vec<(IovaRange, PageSize)> {
+    if range.len() >> page_size.shift() <= MOST_APART {
+        return vec![(*range, page_size)];
+    }
+    let within = COARSE.bytes() - 1;
+    let (first, last) = (range.start().get(), range.last().get());
+    // No overflow: the range is longer than many coarse pages.
+    let coarse_first = (first + within) & !within;
+    let coarse_last = (last - within) | within;
+    let head = (first < coarse_first).then(|| (IovaRange::of(first, coarse_first - 1), page_size));
+    let coarse = (IovaRange::of(coarse_first, coarse_last), COARSE);
+    let tail = (coarse_last < last).then(|| (IovaRange::of(coarse_last + 1, last), page_size));
+    [head, Some(coarse), tail].into_iter().flatten().collect()
+}
+
 /// The whole pages that `range` touches, some at a time.
-fn pieces(range: &IovaRange, page_size: PageSize) -> impl Iterator<Item = IovaRange> {
+fn pieces(range: IovaRange, page_size: PageSize) -> impl Iterator<Item = IovaRange> {
     let within = page_size.bytes() - 1;
     let (first, last) = (range.start().get() & !within, range.last().get() | within);
     let step = MOST_AT_ONCE << page_size.shift();
