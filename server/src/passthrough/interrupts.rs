@@ -95,6 +95,11 @@ impl Interrupts {
             }
             return self.whole.set(request).map_err(|error| error.errno());
         }
+        self.set_lines(request)
+    }
+
+    /// SET_IRQS of INTx, MSI or MSI-X.
+    fn set_lines(&self, request: SetIrqs) -> Result<(), Errno> {
         let info = self.info(request.index)?;
         let SetIrqs {
             index,

@@ -4,6 +4,7 @@ use std::io;
 
 use sd_notify::NotifyState;
 
+use super::limits;
 use super::signals::StopSignals;
 use crate::host::{Host, HostError, VmConfig};
 
@@ -28,6 +29,7 @@ pub enum ServeError {
 ///
 /// [`ServeError`].
 pub fn serve(vms: Vec<VmConfig>) -> Result<(), ServeError> {
+    limits::raise_open_files();
     let devices: usize = vms.iter().map(|vm| vm.devices.len()).sum();
     let signals = StopSignals::catch().map_err(ServeError::Signals)?;
     let host = Host::new(vms).map_err(ServeError::Start)?;

@@ -32,6 +32,7 @@ mod args;
 mod description;
 mod inherited;
 mod launch;
+mod limits;
 mod logging;
 mod signals;
 

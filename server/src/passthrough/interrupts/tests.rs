@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::*;
 use crate::irq::IrqData;
-use crate::passthrough::model::{FakeDevice, MSI, event};
+use crate::passthrough::model::{FakeDevice, MSI, State, event};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -180,9 +180,7 @@ fn vectors_without_an_eventfd_stay_without_when_others_are_added() {
     interrupts
         .set(request(1, 4, 2, IrqData::Eventfds(Vec::new())))
         .unwrap();
-    let connected = |state: &mut crate::passthrough::model::State| -> Vec<bool> {
-        state.msi.iter().map(Option::is_some).collect()
-    };
+    let connected = |state: &mut State| -> Vec<bool> { state.msi.iter().map(Option::is_some).collect() };
     assert_eq!(device.with(connected), [false, false, true, false, false, false]);
     interrupts
         .set(request(1, 2, 1, IrqData::Eventfds(Vec::new())))
