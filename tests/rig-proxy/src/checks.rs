@@ -91,6 +91,12 @@ pub(crate) fn all(kind: Kind) -> Vec<Check> {
             reach::read,
         ));
     }
+    if kind == Kind::Vf {
+        checks.push(check(
+            "control: a page that the tracker drops is found to be lost",
+            race::drops_pages,
+        ));
+    }
     checks
 }
 
