@@ -3,7 +3,7 @@
 #
 # Needs common.sh. Everything that a VM says, and fails with, is passed on.
 
-rig_tests=(selftest intel amd mlx5 proxy)
+rig_tests=(selftest intel amd mlx5 proxy conform)
 
 # run_rig_tests NAME...: runs all of them, also when one fails. All that there are, without names.
 run_rig_tests() {
@@ -52,4 +52,9 @@ rig_test_proxy() {
         "$root/scripts/run-in-rig" "--iommu=$iommu" --seconds=600 --proxy || result=1
     done
     return "$result"
+}
+
+# The protocol that they are passed through by, with devices that have little and devices that have all of it.
+rig_test_conform() {
+    "$root/scripts/run-in-rig" --iommu=intel --mlx5=2 --memory=5G --seconds=900 --conform
 }
