@@ -121,7 +121,11 @@ impl Regions {
         let has_areas = !described.areas.is_empty();
         let mut flags = described.region.flags & (RegionFlags::READ | RegionFlags::WRITE);
         if has_areas {
-            flags |= RegionFlags::MMAP | RegionFlags::CAPS;
+            flags |= RegionFlags::MMAP;
+        }
+        // Claimed without being there, as the kernel does, it has QEMU refuse the device.
+        if has_areas && has_room {
+            flags |= RegionFlags::CAPS;
         }
         let mut payload = bytes(&RegionInfo {
             argsz: (header + capability.len()) as u32,

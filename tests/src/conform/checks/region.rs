@@ -65,8 +65,8 @@ pub(super) fn checks() -> Vec<Check> {
         Check::new(
             "region/capabilities-are-in-the-reply",
             CAPS,
-            "cap_offset and each next lie behind the structure and within the reply, and the list ends.",
-            |probe| each_region(probe, |info, reply| caps_of(info, reply).map(drop)),
+            "cap_offset and each next lie behind the structure and within the reply, whatever room there was, and the list ends.",
+            caps_are_there,
         ),
         Check::new(
             "region/what-can-be-mapped-has-a-file",
@@ -169,6 +169,19 @@ fn little_room(probe: &Probe<'_>) -> Checked {
                 })?;
             }
         }
+    }
+    Ok(())
+}
+
+fn caps_are_there(probe: &Probe<'_>) -> Checked {
+    let mut client = probe.ready()?;
+    for index in 0..needs::regions(&mut client)? {
+        let (info, reply) = describe(&mut client, index)?;
+        caps_of(&info, &reply)?;
+        // QEMU asks so first, and refuses a device that claims capabilities and does not say where.
+        let answer = ask(&mut client, index, INFO_SIZE)?;
+        let short = answer.done(&format!("region {index} with argsz {INFO_SIZE}"))?;
+        caps_of(&parsed(&short)?, &short)?;
     }
     Ok(())
 }
