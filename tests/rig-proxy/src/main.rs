@@ -12,6 +12,7 @@ mod host;
 mod migration;
 mod mixed;
 mod plain;
+mod qemu;
 mod race;
 mod reach;
 mod registers;
@@ -21,7 +22,7 @@ mod subject;
 mod three;
 mod trace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -40,6 +41,9 @@ struct Args {
     /// The server.
     #[arg(long, default_value = "/rig/files/pagetrail")]
     pagetrail: PathBuf,
+    /// A QEMU that migrates vfio-user devices: with it, virtual functions also migrate in VMs.
+    #[arg(long)]
+    qemu: Option<PathBuf>,
     /// The IOMMU has no dirty bits, and interrupt remapping is off.
     #[arg(long)]
     plain: bool,
@@ -69,7 +73,7 @@ fn main() -> Result<ExitCode> {
         check_one(&mut tap, &vf.by(Tracker::Device), &checks::all(vf.kind));
     }
     if let [from, to, ..] = &vfs[..] {
-        check_migrations(&mut tap, from, to);
+        check_migrations(&mut tap, args.qemu.as_deref(), from, to);
     }
     if let ([other, ..], [vf, ..]) = (&others[..], &vfs[..]) {
         for check in three::all() {
@@ -90,12 +94,17 @@ fn check_one(tap: &mut Tap, subject: &Subject, checks: &[checks::Check]) {
 }
 
 /// Migrations between two virtual functions, whoever tracks them.
-fn check_migrations(tap: &mut Tap, from: &Subject, to: &Subject) {
+fn check_migrations(tap: &mut Tap, qemu: Option<&Path>, from: &Subject, to: &Subject) {
     for tracker in [Tracker::Iommu, Tracker::Device] {
         let (from, to) = (from.by(tracker), to.by(tracker));
         for check in migration::all(tracker) {
             let name = format!("{} tracked by {tracker}: {}", from.kind, check.name);
             tap.run(&name, || (check.run)(&from, &to));
+        }
+        let Some(qemu) = qemu else { continue };
+        for check in qemu::all(tracker) {
+            let name = format!("{} in QEMU, tracked by {tracker}: {}", from.kind, check.name);
+            tap.run(&name, || (check.run)(qemu, &from, &to));
         }
     }
 }
