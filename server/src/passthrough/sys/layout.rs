@@ -36,7 +36,7 @@ pub(super) struct LoggingControl {
     pub(super) page_size: u64,
     pub(super) num_ranges: u32,
     pub(super) reserved: u32,
-    /// Address of [`LoggingRange`]s.
+    /// Address of [`LoggingRange`](crate::wire::feature::LoggingRange)s.
     pub(super) ranges: u64,
 }
 
