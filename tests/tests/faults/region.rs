@@ -65,6 +65,17 @@ fn info() -> Vec<Control> {
                 }
             })
         }),
+        // As the kernel answers, whose users know it; QEMU's client of vfio-user does not.
+        control("region/capabilities-are-in-the-reply", || {
+            Rule::edits(
+                Info,
+                |m| asked(m) && u32_at(m, 0) == 32,
+                |_, reply| {
+                    let flags = u32_at(reply, 4) | consts::REGION_FLAG_CAPS;
+                    put(reply, 4, &flags.to_le_bytes());
+                },
+            )
+        }),
         control("region/what-can-be-mapped-has-a-file", || {
             Rule::edits(Info, asked, |_, reply| reply.fds.clear())
         }),
