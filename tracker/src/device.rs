@@ -32,6 +32,7 @@ use crate::sync::Mutex;
 use crate::{Candidate, PageSize, PageSizes, RangeSet};
 
 pub use log::DmaLog;
+pub use sys::report_dma_logging;
 
 /// Why a device has no tracker.
 #[derive(Debug, Error)]

@@ -57,7 +57,7 @@ mod untracked;
 
 pub use barrier::{Barrier, BarrierError};
 pub use bitmap::{BitmapError, ReportBitmap};
-pub use device::{DeviceTracker, DeviceTrackerError, DmaLog};
+pub use device::{DeviceTracker, DeviceTrackerError, DmaLog, report_dma_logging};
 pub use ioas::{
     Attachment, Candidate, DeviceKind, Explanation, Ioas, LogError, MAX_RANGES, Observer, Selection,
     SelectionError, WithoutTracker,

@@ -27,8 +27,12 @@ struct Report {
     bitmap: u64,
 }
 
-/// Reads and clears what is logged of `range`, with a bit in `words` for each page.
-pub(super) fn report_dma_logging(
+/// Reads and clears what a device of VFIO's has logged of `range`: sets in `words` a bit for each page of `page_size`, the first one being
+/// bit 0. Words may have bits set already.
+///
+/// # Errors
+/// [`InvalidInput`](io::ErrorKind::InvalidInput) if there are fewer words than that takes, or what the kernel said: the log is lost then.
+pub fn report_dma_logging(
     device: &impl AsRawFd,
     range: IovaRange,
     page_size: PageSize,

@@ -39,14 +39,3 @@ pub(super) struct LoggingControl {
     /// Address of [`LoggingRange`](crate::wire::feature::LoggingRange)s.
     pub(super) ranges: u64,
 }
-
-/// `struct vfio_device_feature_dma_logging_report`.
-#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub(super) struct LoggingReport {
-    pub(super) iova: u64,
-    pub(super) length: u64,
-    pub(super) page_size: u64,
-    /// Address of the words of the bitmap.
-    pub(super) bitmap: u64,
-}

@@ -3,12 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use pagetrail_tracker::{DmaLog, IovaRange, PageSize};
+use pagetrail_tracker::{DmaLog, IovaRange, PageSize, report_dma_logging};
 use zerocopy::IntoBytes;
 
 use super::Cdev;
 use super::ioctl::{Request, answer, call, feature_argument};
-use super::layout::{LoggingControl, LoggingReport};
+use super::layout::LoggingControl;
 use crate::wire::feature::{Feature, FeatureOps, LoggingRange, number};
 
 /// A device's log of its DMA.
@@ -50,18 +50,6 @@ impl DmaLog for Log {
     }
 
     fn report(&self, range: IovaRange, page_size: PageSize, words: &mut [u64]) -> io::Result<()> {
-        let pages = range.len().div_ceil(page_size.bytes());
-        if (words.len() as u64) < pages.div_ceil(64) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let report = LoggingReport {
-            iova: range.start().get(),
-            length: range.len(),
-            page_size: page_size.bytes(),
-            bitmap: words.as_mut_ptr() as u64,
-        };
-        let mut argument = feature_argument(number::DMA_LOGGING_REPORT, FeatureOps::GET, report.as_bytes());
-        // The kernel sets bits of the words that hold one for each page of the range: `words` has as many.
-        call(&self.0.file, Request::DEVICE_FEATURE, &mut argument).map(drop)
+        report_dma_logging(&self.0.file, range, page_size, words)
     }
 }

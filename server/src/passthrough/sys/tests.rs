@@ -12,7 +12,7 @@ use vfio_bindings::bindings::vfio as abi;
 use super::cdev::sparse_areas;
 use super::data_file::DataFile;
 use super::ioctl::{Request, call};
-use super::layout::{Attach, Bind, Detach, LoggingControl, LoggingReport};
+use super::layout::{Attach, Bind, Detach, LoggingControl};
 use crate::irq::INFO_NORESIZE;
 use crate::passthrough::kernel::{Area, MigrationFile};
 use crate::wire::feature::{
@@ -50,7 +50,6 @@ fn structures_are_laid_out_as_the_kernels() {
     same_layout!(MigrationState, abi::vfio_device_feature_mig_state: device_state = device_state, data_fd = data_fd);
     same_layout!(LoggingControl, abi::vfio_device_feature_dma_logging_control: page_size = page_size, num_ranges = num_ranges, reserved = __reserved, ranges = ranges);
     same_layout!(LoggingRange, abi::vfio_device_feature_dma_logging_range: iova = iova, length = length);
-    same_layout!(LoggingReport, abi::vfio_device_feature_dma_logging_report: iova = iova, length = length, page_size = page_size, bitmap = bitmap);
     same_layout!(migration::PrecopyInfo, abi::vfio_precopy_info: argsz = argsz, flags = flags, initial_bytes = initial_bytes, dirty_bytes = dirty_bytes);
 }
 
@@ -84,10 +83,6 @@ fn structures_without_a_tail_are_as_long_as_the_kernels() {
         (
             size_of::<LoggingControl>(),
             size_of::<abi::vfio_device_feature_dma_logging_control>(),
-        ),
-        (
-            size_of::<LoggingReport>(),
-            size_of::<abi::vfio_device_feature_dma_logging_report>(),
         ),
         (
             size_of::<migration::PrecopyInfo>(),
