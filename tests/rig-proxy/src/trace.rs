@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,6 +12,8 @@ use tempfile::NamedTempFile;
 pub(crate) struct Trace {
     strace: Child,
     output: NamedTempFile,
+    /// Kept: without a reader strace would be killed as it ends, with what it has not written yet.
+    says: BufReader<ChildStderr>,
 }
 
 impl Trace {
@@ -27,9 +29,13 @@ impl Trace {
             .spawn()
             .context("cannot run strace")?;
         let says = strace.stderr.take().context("strace has no standard error")?;
-        let trace = Self { strace, output };
+        let mut trace = Self {
+            strace,
+            output,
+            says: BufReader::new(says),
+        };
         let mut line = String::new();
-        BufReader::new(says).read_line(&mut line)?;
+        trace.says.read_line(&mut line)?;
         ensure!(line.contains("attached"), "strace does not trace: {line}");
         Ok(trace)
     }
