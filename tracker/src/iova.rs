@@ -183,11 +183,10 @@ pub struct PageSize {
 impl PageSize {
     /// 4 KiB.
     pub const SIZE_4K: Self = Self { shift: 12 };
-
-    /// 1 GiB.
-    pub(crate) const SIZE_1G: Self = Self { shift: 30 };
     /// 2 MiB.
     pub const SIZE_2M: Self = Self { shift: 21 };
+    /// 1 GiB.
+    pub(crate) const SIZE_1G: Self = Self { shift: 30 };
 
     /// The page size of `bytes` bytes, or `None` if that is not a power of two.
     pub const fn new(bytes: u64) -> Option<Self> {

@@ -117,18 +117,24 @@ fn a_mapping_that_fails_leaves_nothing_behind() {
     connection.map(request(0, 8, Some(&file))).expect("the next try");
 }
 
-#[test]
-fn what_the_kernel_keeps_when_a_connection_goes_counts_until_the_vm_has_no_clients() {
-    let rig = Rig::new();
-    let share = Share::of_its_own(2, 16 * PAGE);
+/// The VM's other connection, after one has gone whose 8 pages the kernel does not unmap.
+fn left_with_what_the_kernel_keeps(rig: &Rig, share: &Share, file: &OwnedFd) -> Mappings {
     let (one, other) = (
         rig.connection_with(share.clone()),
         rig.connection_with(share.clone()),
     );
-    let file = memory(8);
-    one.map(request(0, 8, Some(&file))).unwrap();
+    one.map(request(0, 8, Some(file))).unwrap();
     rig.space.keeps_all.store(true, Ordering::Relaxed);
     drop(one);
+    other
+}
+
+#[test]
+fn what_the_kernel_keeps_when_a_connection_goes_counts_until_the_vm_has_no_clients() {
+    let rig = Rig::new();
+    let share = Share::of_its_own(2, 16 * PAGE);
+    let file = memory(8);
+    let other = left_with_what_the_kernel_keeps(&rig, &share, &file);
     other
         .map(request(0, 8, Some(&file)))
         .expect("the same memory, which is mapped");
@@ -147,14 +153,8 @@ fn what_the_kernel_keeps_when_a_connection_goes_counts_until_the_vm_has_no_clien
 fn what_the_kernel_kept_is_given_back_once_it_lets_go() {
     let rig = Rig::new();
     let share = Share::of_its_own(2, 16 * PAGE);
-    let (one, other) = (
-        rig.connection_with(share.clone()),
-        rig.connection_with(share.clone()),
-    );
     let file = memory(8);
-    one.map(request(0, 8, Some(&file))).unwrap();
-    rig.space.keeps_all.store(true, Ordering::Relaxed);
-    drop(one);
+    let other = left_with_what_the_kernel_keeps(&rig, &share, &file);
     rig.space.keeps_all.store(false, Ordering::Relaxed);
     other.map(request(0, 8, Some(&file))).unwrap();
     other.unmap(0, 8 * PAGE).unwrap();

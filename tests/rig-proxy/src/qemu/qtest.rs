@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use pagetrail_rig_devices::Registers;
 
 /// How long QEMU may take for an access.
@@ -70,8 +70,7 @@ impl Qtest {
         let digits = answer.strip_prefix("0x").context("no number")?;
         // Numbers have 16 digits, whatever was read.
         let value = u64::from_str_radix(digits, 16).with_context(|| format!("no number: {answer}"))?;
-        ensure!(u32::try_from(value).is_ok(), "more than 32 bits: {answer}");
-        Ok(value as u32)
+        u32::try_from(value).with_context(|| format!("more than 32 bits: {answer}"))
     }
 }
 
